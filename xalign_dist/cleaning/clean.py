@@ -15,21 +15,26 @@ from xalign_dist.config import CleaningConfig
 from xalign_dist.errors import StageError
 from xalign_dist.records import PAIR, PAIR_REJECT, SENTENCE, SENTENCE_REJECT, Chunk, with_rejection
 
+# By whether the rows are pairs: the columns that filters see.
+_JUDGED = {True: ["src", "tgt", "src_lang", "tgt_lang"], False: ["text", "lang"]}
+
 
 def clean_rows(table: pa.Table, cfg: CleaningConfig) -> Chunk:
     """Normalise the texts and apply the filters that look at one row alone.
 
     A row is refused by the first filter that faults it. Rejects hold the normalised text.
+    Duplicates are for :class:`~xalign_dist.cleaning.duplicates.Deduplicator`, which comes after
+    all of these, whatever its place among ``cfg.filters``.
 
     Raises:
         ConfigError: unknown filter.
     """
     pairs = "src" in table.column_names
     schema, reject_schema = (PAIR, PAIR_REJECT) if pairs else (SENTENCE, SENTENCE_REJECT)
-    table = _normalised(table, ("src", "tgt") if pairs else ("text",), cfg).cast(schema)
+    table = _normalised(table, ("src", "tgt") if pairs else ("text",), cfg).select(schema.names).cast(schema)
     rejects = [reject_schema.empty_table()]
     for name, check in row_filters(cfg):
-        verdicts = check(table.to_pydict(), cfg)
+        verdicts = check(table.select(_JUDGED[pairs]).to_pydict(), cfg)
         faulty = pa.array([v is not None for v in verdicts], pa.bool_())
         bad = table.filter(faulty)
         if bad.num_rows:

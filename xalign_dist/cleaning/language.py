@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from collections import Counter
 from typing import Any
 
 from xalign_dist.cleaning.filters import Columns, Verdicts, first_fault, sides
@@ -13,25 +14,41 @@ from xalign_dist.errors import LanguageError
 
 # An identifier's answer inside one of these groups is no evidence against the claim.
 _RELATIVES = [
-    {"dan", "nob", "nno", "swe", "isl", "fao"},
-    {"hrv", "srp", "bos", "slv", "mkd", "bul"},
-    {"ces", "slk", "pol"},
-    {"ind", "msa", "jav", "tgl"},
-    {"por", "glg", "spa", "cat", "oci", "arg", "ast", "ita"},
-    {"deu", "nld", "afr", "ltz"},
-    {"rus", "ukr", "bel", "bul", "kaz", "kir", "tat", "mon", "tgk"},
-    {"hin", "mar", "nep"},
-    {"ara", "fas", "urd", "uig", "kur", "ckb", "pus"},
-    {"zho", "jpn", "yue"},
-    {"tur", "aze", "uzb", "tuk"},
-    {"gle", "gla", "cym", "bre"},
+    {"dan", "nob", "nno"},
+    {"isl", "fao"},
+    {"hrv", "srp", "bos"},
+    {"bul", "mkd"},
+    {"ces", "slk"},
+    {"rus", "ukr", "bel"},
+    {"kaz", "kir", "tat", "bak"},
+    {"ind", "msa", "jav", "ace"},
+    {"por", "glg"},
+    {"spa", "glg", "arg", "ast", "ext"},
+    {"cat", "oci"},
+    {"fra", "wln"},
+    {"fra", "hat", "gcf", "gcr"},
+    {"ita", "lij", "vec"},
+    {"deu", "ltz", "nds"},
+    {"nld", "afr", "fry"},
+    {"ara", "ary", "arz"},
+    {"kur", "ckb", "sdh"},
+    {"hin", "nep", "mar", "gom"},
+    {"asm", "ben"},
+    {"zho", "yue", "wuu"},
+    {"tur", "aze", "crh", "tuk"},
+    {"uzb", "uzs"},
+    {"gle", "gla"},
     {"est", "fin"},
-    {"zul", "xho", "swa", "kin"},
-    {"amh", "tir"},
-    {"fra", "wln", "oci", "cat", "ita"},
+    {"lav", "ltg"},
+    {"zul", "xho"},
+    {"kin", "lug"},
+    {"nso", "sot"},
+    {"eng", "pcm"},
+    {"ell", "grc"},
+    {"heb", "hbo"},
 ]
 
-# Prefix of a letter's Unicode name -> ISO 15924; the name's first word is the script.
+# First word of a letter's Unicode name -> ISO 15924.
 _SCRIPT_NAMES = {
     "LATIN": "Latn",
     "CYRILLIC": "Cyrl",
@@ -64,7 +81,16 @@ _SCRIPT_NAMES = {
     "BOPOMOFO": "Bopo",
     "THAANA": "Thaa",
     "CHEROKEE": "Cher",
+    "TIFINAGH": "Tfng",
+    "NKO": "Nkoo",
+    "ADLAM": "Adlm",
+    "JAVANESE": "Java",
+    "SYRIAC": "Syrc",
 }
+
+# Of 45,000 clean development sentences, half in the right script refuses 6 % of Chinese ("DateDiff
+# 函数", names in Latin letters), a tenth under 0.5 % of any language; untranslated English has none.
+_LEAST_SHARE = 0.1
 
 
 @functools.lru_cache(maxsize=65536)
@@ -76,15 +102,26 @@ def script_of(char: str) -> str | None:
 
 
 def foreign_script(text: str, lang: str) -> str | None:
-    """A detail when no letter of ``text`` is of a script that ``lang`` is written in, else None.
+    """A detail when under a tenth of the letters are of a script that ``lang`` is written in, else None.
 
-    One letter is enough to pass: software text mixes names and commands of other scripts in.
+    So little is enough because software text mixes names and commands of other scripts in.
+    Letters of a script not listed count as fitting.
     """
     scripts = expected_scripts(lang)
-    found = [s for s in map(script_of, text) if s is not None]
-    if not scripts or not found or any(s in scripts for s in found):
+    if not scripts or (text.isascii() and "Latn" in scripts):
         return None
-    return f"{max(set(found), key=found.count)} letters only, {lang} is written in {'/'.join(sorted(scripts))}"
+    foreign: Counter[str] = Counter()
+    letters = 0
+    for char in text:
+        if char.isalpha():
+            letters += 1
+            script = script_of(char)
+            if script is not None and script not in scripts:
+                foreign[script] += 1
+    if letters - foreign.total() >= _LEAST_SHARE * letters:
+        return None
+    found = foreign.most_common(1)[0][0]
+    return f"{found} letters, but {lang} is written in {'/'.join(sorted(scripts))}"
 
 
 @functools.cache
@@ -92,7 +129,7 @@ def _identifier() -> tuple[Any, frozenset[str]]:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    return model, frozenset(_to_alpha3(str(label)) for label in model.labels)
+    return model, frozenset(_to_alpha3(str(label)) for label in model.labels) - {UNDETERMINED}
 
 
 @functools.cache
@@ -108,17 +145,23 @@ def _related(a: str, b: str) -> bool:
     return a == b or any(a in group and b in group for group in _RELATIVES)
 
 
+# Messages and verses recur, and an English side meets many languages.
+@functools.lru_cache(maxsize=16384)
+def _identified(text: str) -> tuple[str, float]:
+    """(ISO 639-3 code, probability)."""
+    label, sure = _identifier()[0].classify(text)
+    return _to_alpha3(str(label)), float(sure)
+
+
 def other_language(text: str, lang: str, least: float) -> str | None:
     """A detail when the identifier says, at least ``least`` sure, that ``text`` is of another language.
 
     Languages that the identifier does not know are not judged, nor answers inside a family of
     close relatives.
     """
-    model, known = _identifier()
-    if lang not in known:
+    if lang not in _identifier()[1]:
         return None
-    label, sure = model.classify(text)
-    found = _to_alpha3(str(label))
+    found, sure = _identified(text)
     if sure < least or found == UNDETERMINED or _related(found, lang):
         return None
     return f"looks like {found} ({sure:.2f}), not {lang}"

@@ -34,6 +34,9 @@ class CorpusConfig(Section):
     columns: dict[str, str] = Field(
         default_factory=dict, description="Our column -> the file's column, e.g. {src: english}."
     )
+    mining_group: str | None = Field(
+        None, description="Sentences are mined only within their group. None: the group of all such."
+    )
     max_rows: int | None = Field(None, ge=1, description="Rows read at most. None: all.")
     max_row_fault_share: float = Field(
         0.1, ge=0, le=1, description="Share of unreadable rows above which the run stops."

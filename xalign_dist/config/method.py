@@ -56,6 +56,9 @@ class EvaluationConfig(Section):
     """What is measured at the end."""
 
     suite: str | None = Field(None, description="Suite YAML. None: held-out pairs of the run itself.")
+    dev_pairs: str | None = Field(
+        None, description="Parquet of pairs for choices in the run. None: held out from the corpora."
+    )
     bootstrap: int = Field(1000, ge=100, description="Resamples behind each interval.")
     permutations: int = Field(2000, ge=100, description="Of the paired permutation test.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Width of intervals.")

@@ -1,0 +1,1 @@
+"""Corpora of any format and place as a stream of records."""

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from gettext import GNUTranslations
+from pathlib import PurePosixPath
 from typing import Any
 
 import polib
 
 from xalign_dist.config import CorpusConfig
-from xalign_dist.corpora.lines import open_binary
+from xalign_dist.corpora.lines import bare_name, open_binary
 from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import DataError
 
-_CONTEXT_END = "\x04"
+_CHARSET = re.compile(rb"charset=([\w.:-]+)", re.IGNORECASE)
+_DEFAULT = re.compile(r'^Default:\s*"(.*)"\s*$', re.DOTALL)
 
 
 def read_gettext(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
     """Message and translation as src (English unless configured) and tgt.
 
-    Fuzzy entries are faults; untranslated and obsolete ones are not rows. A plural message
-    gives two rows: the singular, and the plural with the last plural form. As sentences, the
-    translations alone.
+    Fuzzy and obsolete entries become rejects; untranslated ones are no rows. A plural message
+    gives two rows: the singular, and the plural with the last plural form. Where the message is
+    a key, its English is the extracted comment ``Default: "..."``. The target language comes
+    from the header, else from the folder above LC_MESSAGES. As sentences, the translations alone.
 
     Raises:
         DataError: not a catalog.
@@ -30,39 +34,53 @@ def read_gettext(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]
     with open_binary(path, filesystem) as handle:
         data = handle.read()
     try:
-        entries = _mo(data) if path.endswith(".mo") else _po(data.decode("utf-8"))
-        rows = list(entries)
-    except (OSError, UnicodeDecodeError, ValueError) as err:
+        catalog = _mo(data) if bare_name(path).endswith(".mo") else _po(data)
+    except (OSError, ValueError, LookupError) as err:
         raise DataError(f"{path}: not readable as a gettext catalog ({err})", "mend the catalog") from err
-    for number, (src, tgt, fault) in enumerate(rows, start=1):
-        fields = {"src": src, "tgt": tgt} if cfg.kind == "pairs" else {"text": tgt}
-        if cfg.kind == "pairs" and cfg.src_lang is None:
-            fields["src_lang"] = "eng"
-        yield Raw(fields, f"message {number}", fault)
+    language = catalog.metadata.get("Language") or _language_folder(path)
+    number = 0
+    for entry in catalog:
+        reason = "obsolete" if entry.obsolete else "fuzzy" if entry.fuzzy else None
+        for src, tgt in _texts(entry):
+            number += 1
+            fields = _fields(src, tgt, language, cfg)
+            if reason is None:
+                yield Raw(fields, f"message {number}")
+            else:
+                yield Raw(fields, f"message {number}", f"marked as {reason}", reason)
 
 
-def _po(text: str) -> Iterator[tuple[str, str, str | None]]:
-    for entry in polib.pofile(text):
-        fault = "fuzzy" if entry.fuzzy else None
-        if entry.obsolete:
-            continue
-        if entry.msgid_plural:
-            forms = [entry.msgstr_plural[k] for k in sorted(entry.msgstr_plural)]
-            if forms and all(forms):
-                yield entry.msgid, forms[0], fault
-                yield entry.msgid_plural, forms[-1], fault
-        elif entry.msgstr:
-            yield entry.msgid, entry.msgstr, fault
+def _po(data: bytes) -> Any:
+    charset = _CHARSET.search(data[:4096])
+    name = charset.group(1).decode("ascii") if charset else "utf-8"
+    text = data.decode("utf-8-sig" if name.lower() in ("charset", "utf-8", "utf8") else name)
+    # The added line end keeps polib from taking a one-line file for a path.
+    return polib.pofile(text + "\n")
 
 
-def _mo(data: bytes) -> Iterator[tuple[str, str, str | None]]:
-    catalog: dict[Any, str] = GNUTranslations(io.BytesIO(data))._catalog  # type: ignore[attr-defined]
-    plural_forms: dict[str, list[str]] = {}
-    for key, value in catalog.items():
-        if isinstance(key, tuple):
-            plural_forms.setdefault(key[0], []).append(value)
-        elif key and value:
-            yield key.rpartition(_CONTEXT_END)[2], value, None
-    for singular, forms in plural_forms.items():
-        if forms[0]:
-            yield singular.rpartition(_CONTEXT_END)[2], forms[0], None
+def _mo(data: bytes) -> Any:
+    # polib takes a catalog that was cut off for one with shorter texts; the standard library does not.
+    GNUTranslations(io.BytesIO(data))
+    return polib.mofile(data)
+
+
+def _texts(entry: Any) -> Iterator[tuple[str, str]]:
+    if entry.msgid_plural:
+        forms = [entry.msgstr_plural[k] for k in sorted(entry.msgstr_plural)]
+        if forms and all(forms):
+            yield entry.msgid, forms[0]
+            yield entry.msgid_plural, forms[-1]
+    elif entry.msgstr:
+        english = _DEFAULT.match(getattr(entry, "comment", "").strip())
+        yield english.group(1) if english else entry.msgid, entry.msgstr
+
+
+def _fields(src: str, tgt: str, language: str | None, cfg: CorpusConfig) -> dict[str, Any]:
+    if cfg.kind == "sentences":
+        return {"text": tgt} | ({"lang": language} if language else {})
+    return {"src": src, "tgt": tgt, "src_lang": "eng"} | ({"tgt_lang": language} if language else {})
+
+
+def _language_folder(path: str) -> str | None:
+    parts = PurePosixPath(path).parts
+    return parts[parts.index("LC_MESSAGES") - 1] if "LC_MESSAGES" in parts[1:] else None

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from xalign_dist.config import CorpusConfig
-from xalign_dist.corpora.columns import require_column
+from xalign_dist.corpora.columns import TEXT_COLUMNS, check_columns, map_fields
+from xalign_dist.corpora.places import reason_of
 from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import DataError, DependencyError
+from xalign_dist.records import PAIR, SENTENCE
 
 
 def read_hf(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
@@ -25,15 +27,18 @@ def read_hf(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
             f"{path}: reading it needs the package datasets", "pip install 'xalign_dist[hf]'"
         ) from None
     try:
-        loaded = datasets.load_from_disk(path, storage_options=getattr(filesystem, "storage_options", None))
+        loaded = datasets.load_from_disk(
+            filesystem.unstrip_protocol(path), storage_options=filesystem.storage_options
+        )
     except (OSError, ValueError, KeyError) as err:
-        raise DataError(f"{path}: not a saved dataset ({err})", "write it with save_to_disk") from err
-    splits = loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]
-    text = ("src", "tgt") if cfg.kind == "pairs" else ("text",)
-    number = 0
-    for split in splits:
-        for ours in text:
-            require_column(split.column_names, cfg.columns.get(ours, ours), path)
-        for fields in split:
-            yield Raw({**fields, **{o: fields.get(t) for o, t in cfg.columns.items()}}, f"row {number}")
-            number += 1
+        reason = reason_of(err) if isinstance(err, OSError) else str(err).partition("\n")[0]
+        raise DataError(f"{path}: not a saved dataset ({reason})", "write it with save_to_disk") from err
+    parts = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
+    ours = (PAIR if cfg.kind == "pairs" else SENTENCE).names
+    for name, part in parts.items():
+        check_columns(part.column_names, cfg.columns, TEXT_COLUMNS[cfg.kind], path)
+        wanted = {*cfg.columns.values(), *ours}
+        # Only these: iterating would decode images and sound of other columns.
+        chosen = part.select_columns([c for c in part.column_names if c in wanted])
+        for number, fields in enumerate(chosen):
+            yield Raw(map_fields(fields, cfg.columns), f"{name} row {number}".lstrip())

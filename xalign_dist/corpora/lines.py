@@ -12,11 +12,15 @@ from typing import Any, BinaryIO, cast
 
 import zstandard
 
+from xalign_dist.corpora.places import reason_of
 from xalign_dist.errors import DataError
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 MAX_LINE_BYTES = 1 << 20
-"""A longer line is given up to this length; whoever reads it calls it a fault."""
+"""A longer line is a fault; it is skipped without being held in memory."""
+
+_READ_BYTES = 1 << 16
+_BOM = b"\xef\xbb\xbf"
 
 
 def bare_name(path: str) -> str:
@@ -31,7 +35,7 @@ def open_binary(path: str, filesystem: Any) -> Iterator[BinaryIO]:
     """The decompressed bytes of a file.
 
     Raises:
-        DataError: missing, damaged or cut off.
+        DataError: missing, not readable, damaged or cut off.
     """
     try:
         with filesystem.open(path, "rb") as raw:
@@ -39,9 +43,9 @@ def open_binary(path: str, filesystem: Any) -> Iterator[BinaryIO]:
     except FileNotFoundError as err:
         raise DataError(f"{path}: no such file", "check the path") from err
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as err:
-        raise DataError(
-            f"{path}: damaged or cut off ({err})", "copy or compress the file again"
-        ) from err
+        raise DataError(f"{path}: damaged or cut off ({err})", "copy or compress the file again") from err
+    except OSError as err:
+        raise DataError(f"{path}: cannot be read ({reason_of(err)})", "check the path and its rights") from err
 
 
 def _decompressed(path: str, raw: Any) -> BinaryIO:
@@ -52,9 +56,6 @@ def _decompressed(path: str, raw: Any) -> BinaryIO:
     if path.endswith(".zst"):
         return cast(BinaryIO, io.BufferedReader(_ZstdStream(raw), _READ_BYTES))
     return cast(BinaryIO, raw)
-
-
-_READ_BYTES = 1 << 16
 
 
 class _ZstdStream(io.RawIOBase):
@@ -89,16 +90,23 @@ def read_lines(path: str, filesystem: Any) -> Iterator[tuple[str | None, str | N
     """(text, fault) of each line: the text without its end, or why it cannot be read.
 
     Only ``\\n`` ends a line (a ``\\r`` before it is dropped): other Unicode line ends occur
-    inside sentences, and splitting at them would shift every later pair.
+    inside sentences, and splitting at them would shift every later pair. A byte-order mark
+    at the start of the file is no text.
     """
     with open_binary(path, filesystem) as handle:
+        start = _BOM
         while line := handle.readline(MAX_LINE_BYTES + 1):
             if len(line) > MAX_LINE_BYTES:
                 while line and not line.endswith(b"\n"):
                     line = handle.readline(MAX_LINE_BYTES)
                 yield None, f"line is longer than {MAX_LINE_BYTES:,} bytes"
-                continue
-            try:
-                yield line.decode("utf-8").removesuffix("\n").removesuffix("\r"), None
-            except UnicodeDecodeError as err:
-                yield None, f"invalid UTF-8 at byte {err.start}"
+            else:
+                yield _decoded(line.removeprefix(start))
+            start = b""
+
+
+def _decoded(line: bytes) -> tuple[str | None, str | None]:
+    try:
+        return line.decode("utf-8").removesuffix("\n").removesuffix("\r"), None
+    except UnicodeDecodeError as err:
+        return None, f"invalid UTF-8 at byte {err.start}"

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-import fsspec
-
 from xalign_dist.config import CorpusConfig
 from xalign_dist.corpora.lines import read_lines
+from xalign_dist.corpora.places import locate
 from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import ConfigError, DataError
 
@@ -19,7 +18,7 @@ def read_moses(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
 
     Raises:
         ConfigError: no ``target_path``.
-        DataError: the sides have different numbers of lines.
+        DataError: the sides have different numbers of lines (known when both were read to their end).
     """
     if cfg.kind == "sentences":
         for number, (text, fault) in enumerate(read_lines(path, filesystem), start=1):
@@ -27,7 +26,7 @@ def read_moses(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
         return
     if cfg.target_path is None:
         raise ConfigError(f"{path}: a Moses corpus has two files", "set corpora.target_path")
-    other_system, other = fsspec.core.url_to_fs(cfg.target_path)
+    other_system, other = locate(cfg.target_path)
     left, right = read_lines(path, filesystem), read_lines(other, other_system)
     counts = [0, 0]
     for a, b in zip_longest(left, right):

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
-
 from xalign_dist.config import CorpusConfig
+from xalign_dist.corpora.files import ending, find_files, id_prefix, open_filesystem
 from xalign_dist.corpora.gettext import read_gettext
 from xalign_dist.corpora.hf import read_hf
 from xalign_dist.corpora.jsonl import read_jsonl
@@ -40,9 +39,11 @@ _ENDINGS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".tsv": "tsv",
+    ".txt": "tsv",
     ".tmx": "tmx",
     ".po": "gettext",
     ".mo": "gettext",
+    ".arrow": "hf",
 }
 
 
@@ -50,24 +51,38 @@ def read_corpus(cfg: CorpusConfig, rows_per_chunk: int = 10_000) -> Iterator[Chu
     """Stream the records of ``cfg.path`` (file, folder, glob, URI) in file order.
 
     Kept rows have the ``PAIR`` or ``SENTENCE`` schema, rejects the same with reason and detail.
+    Missing ids are made from the file's name and the row's number, from 0.
 
     Raises:
         DataError: missing, damaged, empty, without the needed columns, or with too many faults.
-        ConfigError: the format cannot be told from the name.
+        ConfigError: the format cannot be told from the name, or a setting does not fit it.
+        DependencyError: a package for this format or URI is missing.
     """
-    filesystem, root = fsspec.core.url_to_fs(cfg.path)
-    read = 0
-    for path in _files(cfg, filesystem, root):
-        kind = cfg.format if cfg.format != "auto" else guess_format(path, cfg, filesystem)
-        builder = RowBuilder(cfg, path, _short_name(path))
-        yield from builder.chunks(READERS[kind](path, filesystem, cfg), rows_per_chunk)
+    filesystem, root = open_filesystem(cfg.path)
+    files = find_files(filesystem, root, _ENDINGS, cfg.format)
+    if cfg.target_path is not None and len(files) > 1:
+        raise ConfigError(
+            f"{cfg.path}: {len(files)} files for one corpora.target_path",
+            "make each pair of line-aligned files a corpus of its own",
+        )
+    left, read = cfg.max_rows, 0
+    for path in files:
+        reader = READERS[guess_format(path, cfg, filesystem) if cfg.format == "auto" else cfg.format]
+        name = PurePosixPath(bare_name(path)).stem
+        builder = RowBuilder(cfg, path, name, id_prefix(path, root))
+        yield from builder.chunks(reader(path, filesystem, cfg), rows_per_chunk, left)
         read += builder.read
+        left = None if left is None else left - builder.read
+        if left == 0:
+            break
     if read == 0:
         raise DataError(f"{cfg.path}: no rows", "the corpus is empty: check the path and the export")
 
 
 def guess_format(path: str, cfg: CorpusConfig, filesystem: Any) -> str:
-    """The format by the file's ending; a folder with dataset_info.json is a saved dataset.
+    """The format by the file's ending; a folder is a saved dataset, two files are Moses.
+
+    A file of sentences with an unknown ending is plain lines.
 
     Raises:
         ConfigError: unknown ending.
@@ -76,45 +91,12 @@ def guess_format(path: str, cfg: CorpusConfig, filesystem: Any) -> str:
         return "hf"
     if cfg.target_path is not None:
         return "moses"
-    bare = bare_name(path)
-    ending = PurePosixPath(bare).suffix.lower()
-    if ending in _ENDINGS:
-        return _ENDINGS[ending]
-    if cfg.kind == "sentences":
-        return "moses"  # plain lines
+    found = ending(path)
+    if cfg.kind == "sentences" and (found == ".txt" or found not in _ENDINGS):
+        return "moses"
+    if found in _ENDINGS:
+        return _ENDINGS[found]
     raise ConfigError(
-        f"{path}: the format of a pairs corpus cannot be told from {ending or 'its name'!r}",
+        f"{path}: the format of a pairs corpus cannot be told from {found or 'its name'!r}",
         f"set corpora.format to one of {', '.join(READERS)}, or target_path for line-aligned files",
     )
-
-
-def _files(cfg: CorpusConfig, filesystem: Any, root: str) -> list[str]:
-    if any(c in root for c in "*?["):
-        found = sorted(filesystem.glob(root))
-    elif not filesystem.exists(root):
-        raise DataError(f"{cfg.path}: no such file or folder", "check the path of the corpus")
-    elif filesystem.isdir(root) and not _is_dataset(filesystem, root) and cfg.format != "hf":
-        found = sorted(p for p in filesystem.find(root) if _readable(p, cfg))
-    else:
-        found = [root]
-    if not found:
-        raise DataError(
-            f"{cfg.path}: no file of a known format", f"known endings: {', '.join(_ENDINGS)} (also .gz .xz .zst)"
-        )
-    return found
-
-
-def _is_dataset(filesystem: Any, root: str) -> bool:
-    names = ("dataset_info.json", "dataset_dict.json")
-    return any(filesystem.exists(f"{root}/{name}") for name in names)
-
-
-def _readable(path: str, cfg: CorpusConfig) -> bool:
-    name = PurePosixPath(path).name
-    if name.startswith((".", "_")):
-        return False
-    return cfg.format != "auto" or PurePosixPath(bare_name(path)).suffix.lower() in _ENDINGS
-
-
-def _short_name(path: str) -> str:
-    return PurePosixPath(bare_name(path)).stem

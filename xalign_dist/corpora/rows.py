@@ -15,16 +15,22 @@ from xalign_dist.records import PAIR, PAIR_REJECT, SENTENCE, SENTENCE_REJECT, Ch
 MAX_CHARS = 100_000
 """A longer row is a damaged file (lost line ends), not a sentence."""
 
+UNREADABLE = "unreadable"
+_JUDGED_FROM = 100
+_SHOWN_CHARS = 200
+
 
 class Raw(NamedTuple):
     """One row as a reader found it.
 
     ``place`` names it in messages ("line 7"); ``fault`` is why it cannot be used, else None.
+    ``reason`` is the reject's; only ``unreadable`` rows count as faults of the file.
     """
 
     fields: dict[str, Any]
     place: str
     fault: str | None = None
+    reason: str = UNREADABLE
 
 
 class RowBuilder:
@@ -32,47 +38,59 @@ class RowBuilder:
 
     Args:
         cfg: the corpus; its languages and source stand in for missing columns.
-        path: the file, for messages and ids.
-        name: the file's short name, the prefix of made ids.
+        path: the file, for messages.
+        name: stands in for a missing source.
+        prefix: what made ids begin with.
+
+    Raises:
+        LanguageError: a language in ``cfg`` is not known.
     """
 
-    def __init__(self, cfg: CorpusConfig, path: str, name: str) -> None:
-        self.cfg, self.path, self.name = cfg, path, name
-        self.pairs = cfg.kind == "pairs"
-        self.schema = PAIR if self.pairs else SENTENCE
-        self.reject_schema = PAIR_REJECT if self.pairs else SENTENCE_REJECT
+    def __init__(self, cfg: CorpusConfig, path: str, name: str, prefix: str) -> None:
+        self.cfg, self.path, self.name, self.prefix = cfg, path, name, prefix
         self.read = self.faults = 0
         self.last_fault = ""
+        src_lang, tgt_lang = _setting("src_lang", cfg.src_lang), _setting("tgt_lang", cfg.tgt_lang)
+        self.sides: list[tuple[str, str, str, str | None]]
+        if cfg.kind == "pairs":
+            self.schema, self.reject_schema = PAIR, PAIR_REJECT
+            self.sides = [("src_id", "src_lang", "src", src_lang), ("tgt_id", "tgt_lang", "tgt", tgt_lang)]
+        else:
+            self.schema, self.reject_schema = SENTENCE, SENTENCE_REJECT
+            self.sides = [("id", "lang", "text", src_lang)]
+        self._languages_seen: set[str] = set()
 
-    def chunks(self, rows: Iterable[Raw], size: int) -> Iterator[Chunk]:
-        """Chunks of ``size`` rows, in order.
+    def chunks(self, rows: Iterable[Raw], size: int, limit: int | None = None) -> Iterator[Chunk]:
+        """Chunks of ``size`` rows, in order, of ``limit`` rows at most.
 
         Raises:
-            DataError: more than ``max_row_fault_share`` of at least 100 rows (or of all) are faulty.
+            DataError: more than ``max_row_fault_share`` of at least 100 rows (or of all) are
+                faulty, or nothing says which language a side is in.
         """
         kept: list[dict[str, Any]] = []
         rejects: list[dict[str, Any]] = []
         for raw in rows:
-            if self.cfg.max_rows is not None and self.read >= self.cfg.max_rows:
-                break
             self.read += 1
-            record, reason = self._record(raw)
-            if reason is None:
+            record, fault = self._record(raw)
+            if fault is None:
                 kept.append(record)
             else:
-                self.faults += 1
-                self.last_fault = f"{raw.place}: {reason}"
-                rejects.append(record | {"reason": "unreadable", "detail": f"{self.path}, {self.last_fault}"})
-                self._judge(at_end=False)
+                detail = f"{self.path}, {raw.place}: {fault}"
+                rejects.append(record | {"reason": raw.reason, "detail": detail})
+                if raw.reason == UNREADABLE:
+                    self.faults, self.last_fault = self.faults + 1, f"{raw.place}: {fault}"
+                    self._judge(_JUDGED_FROM)
             if len(kept) + len(rejects) >= size:
                 yield self._chunk(kept, rejects)
                 kept, rejects = [], []
-        self._judge(at_end=True)
+            if self.read == limit:
+                break
+        self._judge(1)
         if kept or rejects:
             yield self._chunk(kept, rejects)
 
-    def _judge(self, at_end: bool) -> None:
-        if self.read < (1 if at_end else 100) or self.faults <= self.read * self.cfg.max_row_fault_share:
+    def _judge(self, least: int) -> None:
+        if self.read < least or self.faults <= self.read * self.cfg.max_row_fault_share:
             return
         raise DataError(
             f"{self.path}: {self.faults} of {self.read} rows cannot be used, the last is {self.last_fault}",
@@ -86,48 +104,69 @@ class RowBuilder:
         )
 
     def _record(self, raw: Raw) -> tuple[dict[str, Any], str | None]:
-        row = {k: v for k, v in raw.fields.items() if k in self.schema.names}
-        row.setdefault("source", None)
-        row["source"] = self.cfg.source or row["source"] or self.name
-        number = f"{self.name}:{self.read - 1}"
-        sides = (
-            (("src_id", "src_lang", "src"), ("tgt_id", "tgt_lang", "tgt"))
-            if self.pairs
-            else (("id", "lang", "text"),)
-        )
-        fault = raw.fault
-        given = (self.cfg.src_lang, self.cfg.tgt_lang)
-        for (id_, lang, text), fixed in zip(sides, given, strict=False):
-            row[id_] = str(row[id_]) if row.get(id_) is not None else f"{number}:{text}"
-            fault = fault or self._language(row, lang, fixed) or _text_fault(row, text)
-            row[text] = None if row.get(text) is None else str(row[text])
+        fields, fault = raw.fields, raw.fault
+        row: dict[str, Any] = {"source": _plain(self.cfg.source or fields.get("source") or self.name)}
+        for id_, lang, text, fixed in self.sides:
+            given = fields.get(id_)
+            row[id_] = f"{self.prefix}:{self.read - 1}:{text}" if given is None else _plain(given)
+            code, lang_fault = self._language(fields, lang, fixed, must_be_known=fault is None)
+            value, text_fault = _text(fields.get(text), text)
+            row[lang], row[text] = code, value
+            fault = fault or lang_fault or text_fault
         return row, fault
 
-    def _language(self, row: dict[str, Any], column: str, fixed: str | None) -> str | None:
-        code = fixed or row.get(column)
-        if code is None:
+    def _language(
+        self, fields: dict[str, Any], column: str, fixed: str | None, must_be_known: bool
+    ) -> tuple[str | None, str | None]:
+        """(code, fault). A column that no row has had is the file's fault, and stops the run."""
+        if fixed is not None:
+            return fixed, None
+        if column in fields:
+            self._languages_seen.add(column)
+        elif must_be_known and column not in self._languages_seen:
             setting = "tgt_lang" if column == "tgt_lang" else "src_lang"
             raise DataError(
                 f"{self.path}: neither a column {column!r} nor a setting says which language it is",
                 f"set corpora.{setting} (or map a column to {column})",
             )
-        row[column] = str(code)
+        code = fields.get(column)
+        if code is None:
+            return None, f"{column} is null"
         try:
-            row[column] = normalize_language(str(code))
+            return normalize_language(str(code)), None
         except LanguageError as err:
-            if fixed is not None:
-                raise
-            return err.problem
+            return _plain(code)[:_SHOWN_CHARS], f"{column}: {err.problem}"
+
+
+def _setting(name: str, code: str | None) -> str | None:
+    if code is None:
         return None
+    try:
+        return normalize_language(code)
+    except LanguageError as err:
+        raise LanguageError(f"corpora.{name}: {err.problem}", err.remedy) from None
 
 
-def _text_fault(row: dict[str, Any], column: str) -> str | None:
-    value = row.get(column)
+def _plain(value: object) -> str:
+    """A string that Arrow can hold: JSON may smuggle in halves of surrogate pairs, which UTF-8 has not."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(value: object, column: str) -> tuple[str | None, str | None]:
+    """(text, fault)."""
     if value is None:
-        return f"{column} is null"
+        return None, f"{column} is null"
     if not isinstance(value, str):
-        return f"{column} is {type(value).__name__}, not text"
+        return _plain(value)[:_SHOWN_CHARS], f"{column} is {type(value).__name__}, not text"
     if len(value) > MAX_CHARS:
-        row[column] = value[:200]
-        return f"{column} has {len(value):,} characters, more than {MAX_CHARS:,}"
-    return None
+        return (
+            _plain(value[:_SHOWN_CHARS]),
+            f"{column} has {len(value):,} characters, more than {MAX_CHARS:,}",
+        )
+    if value.isascii():
+        return value, None
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as err:
+        return _plain(value), f"{column} is not Unicode at character {err.start}"
+    return value, None

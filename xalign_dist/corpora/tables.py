@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xalign_dist.corpora.columns import map_columns
+from xalign_dist.corpora.files import open_filesystem
 from xalign_dist.errors import DataError, OutputError
 
 
@@ -31,20 +31,22 @@ def write_batches(batches: Iterable[pa.Table], schema: pa.Schema, path: str) -> 
         OutputError: not writable, or the disk is full.
     """
     rows = 0
-    with _aside(path) as (filesystem, temporary):
-        with (
-            filesystem.open(temporary, "wb") as out,
-            pq.ParquetWriter(out, schema, compression="zstd") as writer,
-        ):
-            for table in batches:
-                writer.write_table(table.select(schema.names).cast(schema))
-                rows += table.num_rows
+    with (
+        _aside(path) as (filesystem, temporary),
+        filesystem.open(temporary, "wb") as out,
+        pq.ParquetWriter(out, schema, compression="zstd") as writer,
+    ):
+        for table in batches:
+            writer.write_table(table.select(schema.names).cast(schema))
+            rows += table.num_rows
     return rows
 
 
 @contextlib.contextmanager
 def _aside(path: str) -> Iterator[tuple[Any, str]]:
-    filesystem, target = fsspec.core.url_to_fs(path)
+    filesystem, target = open_filesystem(path)
+    if filesystem.isdir(target):
+        raise OutputError(f"{path}: is a folder", "name a file in it")
     parent, _, name = target.rpartition("/")
     temporary = f"{parent}/.{name}.{uuid.uuid4().hex[:8]}" if parent else f".{name}.{uuid.uuid4().hex[:8]}"
     try:
@@ -67,19 +69,17 @@ def _remove(filesystem: Any, path: str) -> None:
             filesystem.rm(path)
 
 
-def read_table(
-    path: str, columns: Mapping[str, str] | None = None, required: Sequence[str] = ()
-) -> pa.Table:
+def read_table(path: str, columns: Mapping[str, str] | None = None, required: Sequence[str] = ()) -> pa.Table:
     """Read one Parquet file or folder whole, with columns renamed to ours.
 
     Args:
         columns: our column -> the file's.
-        required: our columns that must be there; only these are read when given.
+        required: our columns that must be there; others are kept beside them.
 
     Raises:
         DataError: missing, damaged, or a column is missing.
     """
-    filesystem, target = fsspec.core.url_to_fs(path)
+    filesystem, target = open_filesystem(path)
     if not filesystem.exists(target):
         raise DataError(f"{path}: no such file", "check the path")
     try:

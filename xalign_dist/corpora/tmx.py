@@ -16,6 +16,8 @@ from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import DataError, LanguageError
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+# What they hold is markup of the translated document, not its text.
+_CODES = {"bpt", "ept", "it", "ph", "ut"}
 
 
 def read_tmx(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
@@ -25,26 +27,42 @@ def read_tmx(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
         DataError: not well-formed, or it declares entities.
     """
     number = 0
+    body: Element | None = None
     try:
         with open_binary(path, filesystem) as handle:
-            for _, element in iterparse(handle, events=("end",)):
-                if element.tag != "tu":
-                    continue
-                number += 1
-                yield _unit(_variants(element), number, cfg)
-                element.clear()
-    except (ParseError, DefusedXmlException) as err:
+            for event, element in iterparse(handle, events=("start", "end")):
+                name = _name(element)
+                if event == "start":
+                    body = element if name == "body" else body
+                elif name == "tu":
+                    number += 1
+                    yield _unit(_variants(element), number, cfg)
+                    if body is not None:
+                        body.clear()  # not only the unit: an emptied unit would still be kept
+    except (ParseError, DefusedXmlException, LookupError) as err:
         raise DataError(f"{path}: not readable as TMX ({err})", "mend the XML near that place") from err
+
+
+def _name(element: Element) -> str:
+    return str(element.tag).rpartition("}")[2]
 
 
 def _variants(unit: Element) -> list[tuple[str, str]]:
     found = []
-    for variant in unit.iter("tuv"):
-        segment = variant.find("seg")
-        code = variant.get(_XML_LANG) or variant.get("lang") or ""
-        if segment is not None:
-            found.append((code, "".join(segment.itertext())))
+    for variant in unit:
+        segment = next((e for e in variant if _name(e) == "seg"), None)
+        if _name(variant) == "tuv" and segment is not None:
+            code = variant.get(_XML_LANG) or variant.get("lang") or ""
+            found.append((code, "".join(_text(segment))))
     return found
+
+
+def _text(element: Element) -> Iterator[str]:
+    if _name(element) not in _CODES:
+        yield element.text or ""
+        for child in element:
+            yield from _text(child)
+            yield child.tail or ""
 
 
 def _unit(variants: list[tuple[str, str]], number: int, cfg: CorpusConfig) -> Raw:
@@ -54,7 +72,8 @@ def _unit(variants: list[tuple[str, str]], number: int, cfg: CorpusConfig) -> Ra
         return Raw({"lang": chosen[0], "text": chosen[1]}, place) if chosen else Raw({}, place, "no segment")
     src, tgt = _pick(variants, cfg.src_lang, 0), _pick(variants, cfg.tgt_lang, 1)
     if src is None or tgt is None:
-        return Raw({}, place, f"has {len(variants)} usable segments, not both languages")
+        codes = ", ".join(code for code, _ in variants) or "none"
+        return Raw({}, place, f"it has not both languages, but: {codes}")
     return Raw({"src_lang": src[0], "src": src[1], "tgt_lang": tgt[0], "tgt": tgt[1]}, place)
 
 

@@ -1,4 +1,4 @@
-"""Backbones, pooling, heads; load, embed, save."""
+"""Backbones, pooling, heads; load, trim, embed, save."""
 
 from xalign_dist.encoder.embed import Embedder, embed_texts, embed_views
 from xalign_dist.encoder.load import load_encoder

@@ -1,50 +1,22 @@
-"""Many texts to vectors, fast: each text once, like lengths together, bf16 where the CPU has it."""
+"""Many texts to vectors, fast: each text once, like lengths together, bf16 where the hardware has it."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from xalign_dist.encoder.model import Encoder, Side
+from xalign_dist.encoder.precision import Precision, autocast_dtype
 from xalign_dist.errors import ModelError
-from xalign_dist.records import Float32
+from xalign_dist.records import Float32, Int64
 
-Precision = Literal["auto", "fp32", "bf16"]
-
-# A batch of 64 texts of this many tokens keeps two cores busy; shorter texts ride in larger batches.
+#: A batch holds the tokens of ``batch_size`` texts of this length; shorter texts ride in larger batches.
 _TYPICAL_TOKENS = 32
-_MAX_ROWS_FACTOR = 4
-
-
-@functools.cache
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware; without it bf16 is slower than float32."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
-
-
-def autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
-    """The autocast type for ``precision`` on ``device``; None: plain float32."""
-    if precision == "fp32":
-        return None
-    if precision == "bf16":
-        return torch.bfloat16
-    capable = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
-    return torch.bfloat16 if capable else None
-
-
-def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices of texts by falling length, at most ``batch_size`` typical texts' tokens at once."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    budget = batch_size * _TYPICAL_TOKENS
-    at = 0
-    while at < len(order):
-        rows = max(1, min(budget // lengths[order[at]], batch_size * _MAX_ROWS_FACTOR))
-        yield order[at : at + rows]
-        at += rows
+#: But not without limit: attention and hooks cost by the row too.
+_ROWS_FACTOR = 8
 
 
 def embed_texts(
@@ -57,10 +29,15 @@ def embed_texts(
 ) -> Float32:
     """Unit vectors, float32 ``[N, D]``, in the order of ``texts``; each distinct text is encoded once.
 
+    Args:
+        batch_size: texts of typical length (32 tokens) encoded at once.
+        precision: auto: bf16 where the hardware multiplies it.
+        side: whose prefix is put before the texts.
+
     Raises:
-        ModelError: a vector is not finite; the text is named.
+        ModelError: a vector is not finite; the text's index is named.
     """
-    return _run(encoder, texts, None, batch_size, precision, side)[0]
+    return _embed(encoder, texts, None, batch_size, precision, side)[0]
 
 
 def embed_views(
@@ -72,57 +49,16 @@ def embed_views(
     precision: Precision = "auto",
     side: Side = "query",
 ) -> tuple[Float32, Float32]:
-    """As :func:`embed_texts`, with the vectors of an earlier layer from the same pass: two ``[N, D]``."""
-    main, view = _run(encoder, texts, view_layer, batch_size, precision, side)
+    """As :func:`embed_texts`, and the unit vectors of an earlier layer from the same pass.
+
+    Returns:
+        ``[N, D]`` and ``[N, H]``, H the backbone's width (see :meth:`Encoder.forward_views`).
+
+    Raises:
+        ModelError: there is no such layer, or a vector is not finite.
+    """
+    main, view = _embed(encoder, texts, view_layer, batch_size, precision, side)
     return main, view
-
-
-def _run(
-    encoder: Encoder,
-    texts: Sequence[str],
-    view_layer: int | None,
-    batch_size: int,
-    precision: Precision,
-    side: Side,
-) -> list[Float32]:
-    unique: dict[str, int] = {}
-    inverse = np.array([unique.setdefault(t, len(unique)) for t in texts], dtype=np.int64)
-    tokens = encoder.tokenize(list(unique), side=side)
-    dtype = autocast_dtype(encoder.device, precision)
-    out: list[Float32] = []
-    was_training = encoder.training
-    encoder.eval()
-    try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(encoder.device.type, dtype or torch.bfloat16, enabled=dtype is not None),
-        ):
-            for rows in length_batches([len(t) for t in tokens], batch_size):
-                ids_BT, mask_BT = encoder.collate([tokens[i] for i in rows])
-                views = (
-                    (encoder(ids_BT, mask_BT),)
-                    if view_layer is None
-                    else encoder.forward_views(ids_BT, mask_BT, view_layer)
-                )
-                if not out:
-                    out = [np.empty((len(unique), v.shape[1]), np.float32) for v in views]
-                for array, vectors_BD in zip(out, views, strict=True):
-                    array[rows] = vectors_BD.cpu().numpy()
-    finally:
-        encoder.train(was_training)
-    if not out:
-        out = [np.empty((0, encoder.dim), np.float32)] * (1 if view_layer is None else 2)
-    _require_finite(out[0], list(unique))
-    return [array[inverse] for array in out]
-
-
-def _require_finite(vectors_ND: Float32, texts: list[str]) -> None:
-    bad = np.flatnonzero(~np.isfinite(vectors_ND).all(1))
-    if len(bad):
-        raise ModelError(
-            f"{len(bad)} vectors are not finite, first: text {texts[int(bad[0])][:60]!r}",
-            "use precision fp32, or another checkpoint: this one is damaged or diverged",
-        )
 
 
 class Embedder:
@@ -134,3 +70,71 @@ class Embedder:
     def __call__(self, texts: Sequence[str]) -> Float32:
         """Unit vectors ``[N, D]`` of ``texts``."""
         return embed_texts(self.encoder, texts, batch_size=self.batch_size, precision=self.precision)
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[Int64]:
+    """Indices of texts, longest first, in batches of at most ``batch_size`` * 32 padded tokens."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    budget = batch_size * _TYPICAL_TOKENS
+    at = 0
+    while at < len(order):
+        rows = max(1, min(budget // lengths[order[at]], batch_size * _ROWS_FACTOR))
+        yield order[at : at + rows]
+        at += rows
+
+
+def _embed(
+    encoder: Encoder,
+    texts: Sequence[str],
+    view_layer: int | None,
+    batch_size: int,
+    precision: Precision,
+    side: Side,
+) -> list[Float32]:
+    places: dict[str, int] = {}
+    inverse_N = np.fromiter((places.setdefault(t, len(places)) for t in texts), np.int64, len(texts))
+    tokens = encoder.tokenize(list(places), side=side)
+    device = encoder.device
+    dtype = autocast_dtype(precision, device)
+    widths = [encoder.dim] if view_layer is None else [encoder.dim, int(encoder.backbone.config.hidden_size)]
+    out = [np.empty((len(tokens), width), np.float32) for width in widths]
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
+            for rows, views in _batches(encoder, tokens, view_layer, batch_size):
+                for array, vectors_BD in zip(out, views, strict=True):
+                    array[rows] = vectors_BD.cpu().numpy()
+    finally:
+        encoder.train(was_training)
+    _require_finite(out, inverse_N, texts)
+    return out if len(places) == len(texts) else [array[inverse_N] for array in out]
+
+
+def _batches(
+    encoder: Encoder, tokens: list[list[int]], view_layer: int | None, batch_size: int
+) -> Iterator[tuple[Int64, tuple[Tensor, ...]]]:
+    """Rows and their vectors, one batch late: on a GPU the next batch runs while this one is copied."""
+    late: tuple[Int64, tuple[Tensor, ...]] | None = None
+    for rows in length_batches([len(t) for t in tokens], batch_size):
+        ids_BT, mask_BT = encoder.collate([tokens[i] for i in rows])
+        if view_layer is None:
+            views: tuple[Tensor, ...] = (encoder(ids_BT, mask_BT),)
+        else:
+            views = encoder.forward_views(ids_BT, mask_BT, view_layer)
+        if late is not None:
+            yield late
+        late = rows, views
+    if late is not None:
+        yield late
+
+
+def _require_finite(arrays: list[Float32], inverse_N: Int64, texts: Sequence[str]) -> None:
+    for array in arrays:
+        bad = np.flatnonzero(~np.isfinite(array).all(1))
+        if len(bad):
+            index = int(np.flatnonzero(np.isin(inverse_N, bad))[0])
+            raise ModelError(
+                f"{len(bad)} vectors are not finite, first: text {index}, {texts[index][:60]!r}",
+                "use precision fp32, or another checkpoint: this one is damaged or diverged",
+            )

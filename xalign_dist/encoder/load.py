@@ -1,181 +1,200 @@
-"""Find and load an encoder: builtin, sentence-transformers or transformers directory, hub id.
+"""Load an encoder by name.
 
 Weights are read from safetensors only, and code that comes with a model is never run.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import nn
 
-from xalign_dist.config import EncoderConfig
-from xalign_dist.encoder.builtin import PREFIX, builtin_directory, parse_builtin
-from xalign_dist.encoder.head import build_head
+from xalign_dist.config.model import EncoderConfig
+from xalign_dist.encoder.builtin import PREFIX, parse_builtin
+from xalign_dist.encoder.head import build_head, constrain, fits
+from xalign_dist.encoder.layers import base_model, is_causal
+from xalign_dist.encoder.layout import Layout, read_layout
 from xalign_dist.encoder.model import Encoder
 from xalign_dist.encoder.pooling import Pooling
+from xalign_dist.encoder.sources import local_directory
 from xalign_dist.errors import DependencyError, ModelError
-
-_MODES: dict[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
 
 
 def load_encoder(
     spec: str, config: EncoderConfig | None = None, device: str | torch.device | None = None
 ) -> Encoder:
-    """Load the encoder named by ``spec``.
+    """Load the encoder named by ``spec``, in evaluation mode and float32.
+
+    What the directory says (pooling, head, length limit, prompts) holds unless ``config`` says
+    otherwise: a pooling other than auto, non-empty prefixes, a lower ``max_tokens``.
 
     Args:
-        spec: ``builtin:e5-small[?layers=N]``, a local directory, or a hub id.
-        config: pooling, head, prefixes, LoRA; ``config.model`` is not read. None: defaults.
-        device: None: the first GPU, else the CPU.
+        spec: ``builtin:e5-small[?layers=N]``, a local directory (transformers or sentence-transformers
+            layout), a URI of one, or a hub id.
+        config: ``config.model`` is not read. None: the defaults.
+        device: None: the GPU if there is one.
 
     Raises:
-        ModelError: no such model, no safetensors weights, or an unknown kind.
+        ModelError: no such model, weights missing or damaged, or of a kind that cannot be used.
         DependencyError: a package that this model needs is missing.
     """
     config = config or EncoderConfig(model=spec)
     layers = parse_builtin(spec) if spec.startswith(PREFIX) else None
-    source: str | Path = builtin_directory() if layers is not None else spec
-    directory = Path(source) if Path(source).is_dir() else None
-    if directory is not None:
-        _require_weights(directory)
-    backbone, tokenizer = _load_transformers(str(source), spec, layers)
-    modules = _sentence_modules(directory)
-    pooling = _pooling(config, modules, backbone)
+    layout = read_layout(local_directory(spec))
+    _require_weights(layout.transformer, spec)
+    backbone, tokenizer = _load_transformers(layout.transformer, spec, layers)
+    limits = [config.max_tokens, layout.max_tokens, _positions(backbone)]
     encoder = Encoder(
         _adapt(backbone, config),
         tokenizer,
-        pooling=pooling,
-        head=_head(config, modules, directory, backbone.config.hidden_size),
-        max_tokens=min(config.max_tokens, _longest(backbone)),
-        query_prefix=config.query_prefix,
-        passage_prefix=config.passage_prefix,
+        pooling=_pooling(config, layout, backbone, spec),
+        head=_head(config, layout, int(backbone.config.hidden_size), spec),
+        max_tokens=min(limit for limit in limits if limit is not None),
+        query_prefix=config.query_prefix or layout.query_prefix,
+        passage_prefix=config.passage_prefix or layout.passage_prefix,
+        source=layout.transformer,
     )
+    if encoder.causal and encoder.pooling == "last":
+        tokenizer.padding_side = "left"  # for those who load the saved model with other tools
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return encoder.eval()
 
 
-def _require_weights(directory: Path) -> None:
+def _require_weights(directory: Path, spec: str) -> None:
     if not (directory / "config.json").exists():
-        raise ModelError(f"{directory}: no config.json, so no model", "give a transformers directory")
-    if not list(directory.glob("*.safetensors")):
+        raise ModelError(f"{spec}: no config.json in {directory}", "give a model directory")
+    if not any(directory.glob("*.safetensors")):
         other = sorted(p.name for p in directory.glob("*.bin"))
         found = f"only {', '.join(other)}" if other else "no weights"
         raise ModelError(
-            f"{directory}: {found}; weights are read from safetensors only",
-            "save it again with save_pretrained(..., safe_serialization=True)",
+            f"{spec}: {found} in {directory}; weights are read from safetensors only",
+            "convert it: AutoModel.from_pretrained(path).save_pretrained(path)",
         )
 
 
-def _load_transformers(source: str, spec: str, layers: int | None) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-    from transformers.utils import logging
+def _load_transformers(directory: Path, spec: str, layers: int | None) -> tuple[Any, Any]:
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
 
-    logging.disable_progress_bar()
-    safe = {"trust_remote_code": False}
     try:
-        settings = AutoConfig.from_pretrained(source, **safe)
-        extra: dict[str, Any] = {"add_pooling_layer": False} if settings.model_type in _POOLED else {}
-        if layers is not None:
-            settings.num_hidden_layers = layers
-        model = AutoModel.from_pretrained(
-            source, config=settings, use_safetensors=True, dtype=torch.float32, **safe, **extra
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, **safe)
-    except (OSError, ValueError, KeyError) as err:
-        reason = str(err).strip().splitlines()[0]
-        raise ModelError(
-            f"{spec}: cannot be loaded ({reason})",
-            "give a local directory, builtin:e5-small, or a hub id that this machine can reach",
-        ) from err
+        with _quiet():
+            settings = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+            if getattr(settings, "is_encoder_decoder", False):
+                raise ModelError(
+                    f"{spec}: {settings.model_type} is an encoder with a decoder", "use one of them alone"
+                )
+            if layers is not None:
+                settings.num_hidden_layers = layers
+            model, report = AutoModel.from_pretrained(
+                directory,
+                config=settings,
+                use_safetensors=True,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **_without_pooler(MODEL_MAPPING.get(type(settings), None)),
+            )
+            tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as err:
+        reason = (str(err).strip() or type(err).__name__).splitlines()[0]
+        raise ModelError(f"{spec}: cannot be loaded ({reason})", "fetch or save the model again") from err
+    _check(model, tokenizer, report, spec)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return model, tokenizer
 
 
-# Families whose AutoModel has a pooler, which pooling here never uses.
-_POOLED = frozenset({"bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "ernie", "electra"})
-_POOLED -= {"electra"}
+def _check(model: Any, tokenizer: Any, report: dict[str, Any], spec: str) -> None:
+    """Refuse what transformers only warns of: weights made up at random, ids without a row."""
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ModelError(
+            f"{spec}: {len(missing)} weights are missing from its files, first {missing[0]}",
+            "fetch or save the model again",
+        )
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{spec}: its tokenizer has {len(tokenizer)} ids, its embedding matrix {rows} rows",
+            "use the tokenizer that belongs to the model",
+        )
 
 
-def _longest(backbone: Any) -> int:
-    limit = getattr(backbone.config, "max_position_embeddings", None) or 1 << 20
-    # RoBERTa's positions start behind the padding index.
-    return int(limit) - (2 if "roberta" in backbone.config.model_type else 0)
+def _without_pooler(model_class: Any) -> dict[str, bool]:
+    """BERT's pooler is not used here: left out where the class can do without it."""
+    if model_class is None or isinstance(model_class, tuple):
+        return {}
+    known = inspect.signature(model_class.__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in known else {}
 
 
-def _sentence_modules(directory: Path | None) -> list[tuple[str, Path]]:
-    """(kind, folder) of a sentence-transformers directory's modules; empty for others."""
-    if directory is None or not (directory / "modules.json").exists():
-        return []
-    rows = json.loads((directory / "modules.json").read_text("utf-8"))
-    found = []
-    for row in rows:
-        folder = (directory / row["path"]).resolve()
-        if not folder.is_relative_to(directory.resolve()):
-            raise ModelError(f"{directory}: module path {row['path']!r} leaves the model", "mend modules.json")
-        found.append((row["type"].rsplit(".", 1)[-1], folder))
-    return found
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' load report, which lists layers left out on purpose, and progress bars."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
-def _pooling(config: EncoderConfig, modules: list[tuple[str, Path]], backbone: Any) -> Pooling:
+def _positions(backbone: Any) -> int | None:
+    limit = getattr(backbone.config, "max_position_embeddings", None)
+    table = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    if limit is not None and padding is not None:
+        limit -= padding + 1  # RoBERTa's positions start behind the padding index
+    return limit if limit is None else int(limit)
+
+
+def _pooling(config: EncoderConfig, layout: Layout, backbone: Any, spec: str) -> Pooling:
     if config.pooling != "auto":
         return config.pooling
-    for kind, folder in modules:
-        if kind == "Pooling":
-            return _declared_pooling(json.loads((folder / "config.json").read_text("utf-8")), folder)
-    names = getattr(backbone.config, "architectures", None) or [type(backbone).__name__]
-    causal = type(backbone).__name__.endswith(("ForCausalLM",)) or any("CausalLM" in n for n in names)
-    family = type(backbone).__name__
-    return "last" if causal or family.startswith(("Qwen", "Mistral", "Llama", "Gemma")) else "mean"
-
-
-def _declared_pooling(settings: dict[str, Any], folder: Path) -> Pooling:
-    chosen = [ours for theirs, ours in _MODES.items() if settings.get(theirs)]
-    mode = settings.get("pooling_mode")
-    if mode in ("mean", "cls", "lasttoken", "last"):
-        chosen = ["last" if mode in ("lasttoken", "last") else cast(Literal["mean", "cls"], mode)]
-    if len(chosen) != 1:
-        raise ModelError(f"{folder}: pooling mode is not one of mean, cls, last", "set encoder.pooling")
-    return chosen[0]
-
-
-def _head(
-    config: EncoderConfig, modules: list[tuple[str, Path]], directory: Path | None, width: int
-) -> nn.Sequential | None:
-    dense = [folder for kind, folder in modules if kind == "Dense"]
-    if dense and config.projection != "none":
+    if layout.pooling is not None:
+        return layout.pooling
+    if layout.pooling_said:
         raise ModelError(
-            f"{directory}: has a projection already", "set encoder.projection=none to go on training it"
+            f"{spec}: its pooling ({layout.pooling_said}) is not one of mean, cls, last",
+            "set encoder.pooling to the nearest of them",
         )
-    if not dense:
+    return "last" if is_causal(backbone) else "mean"
+
+
+def _head(config: EncoderConfig, layout: Layout, width: int, spec: str) -> nn.Sequential | None:
+    """The directory's own head if it has one, else a fresh one."""
+    if layout.head is None:
         return build_head(config.projection, width, config.projection_dim, config.orthogonal)
-    layers: list[nn.Module] = []
-    for folder in dense:
-        settings = json.loads((folder / "config.json").read_text("utf-8"))
-        linear = nn.Linear(settings["in_features"], settings["out_features"], bias=settings["bias"])
-        state = load_file(folder / "model.safetensors")
-        linear.load_state_dict({k.removeprefix("linear."): v for k, v in state.items()})
-        layers.append(linear)
-        activation = settings["activation_function"].rsplit(".", 1)[-1]
-        if activation == "GELU":
-            layers.append(nn.GELU())
-        elif activation != "Identity":
-            raise ModelError(f"{folder}: activation {activation} is not supported", "use GELU or Identity")
-    return nn.Sequential(*layers)
+    first = layout.head[0]
+    if not isinstance(first, nn.Linear) or first.in_features != width:
+        raise ModelError(f"{spec}: its Dense module does not fit width {width}", "save the model again")
+    if not fits(layout.head, config.projection, config.projection_dim):
+        raise ModelError(
+            f"{spec}: has a projection of another kind or width already",
+            "set encoder.projection=none to go on with it as it is",
+        )
+    return constrain(layout.head) if config.orthogonal else layout.head
 
 
 def _adapt(backbone: Any, config: EncoderConfig) -> Any:
     if config.gradient_checkpointing:
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as err:
+            raise ModelError(
+                f"{type(backbone).__name__}: cannot recompute activations ({err})",
+                "set encoder.gradient_checkpointing=false",
+            ) from err
     if config.lora_rank is None:
         return backbone
     try:
@@ -183,4 +202,6 @@ def _adapt(backbone: Any, config: EncoderConfig) -> Any:
     except ImportError:
         raise DependencyError("encoder.lora_rank needs peft", "pip install 'xalign_dist[lora]'") from None
     lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
-    return get_peft_model(backbone, lora)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # every rank must draw the same
+        return get_peft_model(base_model(backbone), lora)

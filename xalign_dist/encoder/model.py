@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xalign_dist.encoder.layers import forward_options, is_causal, layer_state, resolve_layer
 from xalign_dist.encoder.pooling import Pooling, pool
+from xalign_dist.records import Int64
 
 Side = Literal["query", "passage"]
+
+
+@dataclass(frozen=True)
+class TrimmedVocabulary:
+    """What a trimmed encoder knows of its full vocabulary.
+
+    Attributes:
+        kept_R: full id of each embedding row, ascending.
+        rows_V: row of each full id; ids that were not kept share the unknown token's row.
+        full_VD: the whole matrix as it was, on the CPU; mapped from the model's file where possible,
+            and then it takes no memory until it is read.
+    """
+
+    kept_R: Int64
+    rows_V: Int64
+    full_VD: Tensor
 
 
 class Encoder(nn.Module):
     """A transformers backbone with pooling and an optional head.
 
     Attributes:
-        dim: width D of the vectors.
-        rows: full-vocabulary id -> row of the embedding matrix, int64 ``[V]``; None: not trimmed.
-        full_embedding: the untrimmed matrix, kept aside on the CPU (neither parameter nor
-            buffer, so that it is neither trained nor saved); None: not trimmed.
+        tokenizer: of transformers; its ids are those of the full vocabulary.
+        backbone: the transformers model, or its LoRA wrapper.
+        pooling: mean, cls or last.
+        head: Linear layers and activations after pooling; None: the pooled state is the vector.
+        max_tokens: longer texts are cut, special tokens included.
+        query_prefix, passage_prefix: put before the texts of a side.
+        causal: tokens see only what stands before them.
+        trimmed: set while the vocabulary is trimmed. Neither parameter nor buffer: it is neither
+            trained nor part of ``state_dict``.
+        source: the directory that the weights came from; None: unknown.
     """
 
     def __init__(
@@ -34,6 +60,7 @@ class Encoder(nn.Module):
         max_tokens: int = 128,
         query_prefix: str = "",
         passage_prefix: str = "",
+        source: Path | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -42,14 +69,17 @@ class Encoder(nn.Module):
         self.pooling: Pooling = pooling
         self.max_tokens = max_tokens
         self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
-        self.rows: np.ndarray | None = None
-        self.full_embedding: Tensor | None = None
+        self.causal = is_causal(backbone)
+        self.trimmed: TrimmedVocabulary | None = None
+        self.source = source
+        self._options = forward_options(backbone)
 
     @property
     def dim(self) -> int:
-        """Width of the vectors."""
-        if self.head is not None:
-            return int(self.head[-1].weight.shape[0])  # type: ignore[union-attr,index]
+        """Width D of the vectors."""
+        for part in reversed(self.head or ()):
+            if isinstance(part, nn.Linear):
+                return part.out_features
         return int(self.backbone.config.hidden_size)
 
     @property
@@ -57,11 +87,22 @@ class Encoder(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def rows(self) -> Int64 | None:
+        """Full-vocabulary id -> row of the embedding matrix, ``[V]``; None: not trimmed."""
+        return None if self.trimmed is None else self.trimmed.rows_V
+
     def tokenize(self, texts: Sequence[str], *, side: Side = "query") -> list[list[int]]:
         """Token ids of each text, cut at ``max_tokens``, special tokens included, none empty.
 
         Ids are rows of the (possibly trimmed) embedding matrix.
         """
+        ids = self.full_ids(texts, side=side)
+        rows = self.rows
+        return ids if rows is None else [rows[i].tolist() for i in ids]
+
+    def full_ids(self, texts: Sequence[str], *, side: Side = "query") -> list[list[int]]:
+        """As :meth:`tokenize`, in ids of the full vocabulary."""
         if not texts:
             return []
         prefix = self.query_prefix if side == "query" else self.passage_prefix
@@ -73,24 +114,23 @@ class Encoder(nn.Module):
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        ids: list[list[int]] = batch["input_ids"]
         # A decoder's tokenizer may add no special token: an empty text would have nothing to pool.
-        blank = self.tokenizer.eos_token_id or 0
-        ids = [i if i else [blank] for i in ids]
-        return ids if self.rows is None else [self.rows[i].tolist() for i in ids]
+        blank = [special_id(self.tokenizer, "eos", "bos", "pad", "unk")]
+        return [ids or blank for ids in batch["input_ids"]]
 
     def collate(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Pad to the longest: ids and mask, int64 ``[B, T]``, on the encoder's device.
 
-        Last-token pooling pads on the left, as decoders are trained.
+        Decoders with last-token pooling are padded on the left, as they are trained; others on
+        the right.
         """
         longest = max(len(t) for t in tokens)
-        pad = self.tokenizer.pad_token_id or 0
+        pad = special_id(self.tokenizer, "pad")
         pad = pad if self.rows is None else int(self.rows[pad])
         ids = np.full((len(tokens), longest), pad, dtype=np.int64)
         mask = np.zeros((len(tokens), longest), dtype=np.int64)
         for row, text in enumerate(tokens):
-            where = slice(longest - len(text), None) if self.pooling == "last" else slice(0, len(text))
+            where = slice(longest - len(text), None) if self._pads_left else slice(0, len(text))
             ids[row, where] = text
             mask[row, where] = 1
         device = self.device
@@ -98,28 +138,62 @@ class Encoder(nn.Module):
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Unit vectors ``[B, D]``, float32."""
-        states = self.backbone(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
-        return self._unit(states, mask_BT)
+        states_BTH = self.backbone(**self._inputs(ids_BT, mask_BT)).last_hidden_state
+        return self._unit(states_BTH, mask_BT)
 
     def forward_views(self, ids_BT: Tensor, mask_BT: Tensor, view_layer: int) -> tuple[Tensor, Tensor]:
-        """Unit vectors of the last layer and of layer ``view_layer`` (-1 is the last), both ``[B, D]``.
+        """Unit vectors ``[B, D]``, and those of the pooled states of an earlier layer ``[B, H]``.
 
-        One forward pass gives both. The head serves only the last layer it was trained for.
+        One pass gives both. ``view_layer`` counts from the last (-1) or from the embeddings (0). The
+        head takes no part in the second view: it was trained for the last layer.
+
+        Raises:
+            ModelError: there is no such layer.
         """
-        out = self.backbone(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=True)
-        view = pool(out.hidden_states[view_layer].float(), mask_BT, self.pooling)
-        return self._unit(out.last_hidden_state, mask_BT), nn.functional.normalize(view, dim=-1)
+        layer = resolve_layer(self.backbone, view_layer)
+        last_BTH, view_BTH = layer_state(self.backbone, self._inputs(ids_BT, mask_BT), layer, stop=False)
+        assert last_BTH is not None
+        view_BH = pool(view_BTH.float(), mask_BT, self.pooling)
+        return self._unit(last_BTH, mask_BT), nn.functional.normalize(view_BH, dim=-1)
 
     def token_states(self, ids_BT: Tensor, mask_BT: Tensor, layer: int = -1) -> Tensor:
-        """Hidden states ``[B, T, D]`` of ``layer`` (-1: last, 0: embeddings), float32."""
-        out = self.backbone(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=True)
-        states: Tensor = out.hidden_states[layer]
-        return states.float()
+        """Hidden states ``[B, T, H]`` after ``layer`` (-1: last, 0: embeddings), float32.
 
-    def _unit(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        Layers above it are not run.
+
+        Raises:
+            ModelError: there is no such layer.
+        """
+        index = resolve_layer(self.backbone, layer)
+        return layer_state(self.backbone, self._inputs(ids_BT, mask_BT), index, stop=True)[1].float()
+
+    @property
+    def _pads_left(self) -> bool:
+        return self.causal and self.pooling == "last"
+
+    def _inputs(self, ids_BT: Tensor, mask_BT: Tensor) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": ids_BT, "attention_mask": mask_BT}
+        if "use_cache" in self._options:
+            inputs["use_cache"] = False
+        if self._pads_left and "position_ids" in self._options:
+            # Else positions count the padding, and a text's vector moves with its neighbours' lengths.
+            inputs["position_ids"] = (mask_BT.cumsum(1) - 1).clamp(min=0)
+        return inputs
+
+    def _unit(self, states_BTH: Tensor, mask_BT: Tensor) -> Tensor:
         # Pooling, head and norm in float32: bf16 has 8 bits, too few to rank neighbours.
-        with torch.autocast(states_BTD.device.type, enabled=False):
-            pooled = pool(states_BTD.float(), mask_BT, self.pooling)
+        with torch.autocast(states_BTH.device.type, enabled=False):
+            vectors = pool(states_BTH.float(), mask_BT, self.pooling)
             if self.head is not None:
-                pooled = self.head(pooled.to(self.head[0].weight.dtype)).float()  # type: ignore[arg-type,union-attr]
-            return nn.functional.normalize(pooled, dim=-1)
+                # An engine may hold all weights in bf16, the head's too.
+                vectors = self.head(vectors.to(next(self.head.parameters()).dtype)).float()
+            return nn.functional.normalize(vectors, dim=-1)
+
+
+def special_id(tokenizer: Any, *names: str) -> int:
+    """The first special token (bos, eos, pad, unk) of ``names`` that the tokenizer has; 0: it has none."""
+    for name in names:
+        token = getattr(tokenizer, f"{name}_token_id")
+        if token is not None:
+            return int(token)
+    return 0

@@ -1,0 +1,1 @@
+"""Entry points of jobs on a cluster: `python -m jobs.VERB` does what `xalign VERB` does."""

@@ -1,0 +1,29 @@
+"""`xalign submit`: the same as `python -m jobs.submit`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jobs.submit import parse, send
+
+
+def submit(
+    command: Annotated[
+        list[str], typer.Argument(help="Verb and its arguments, after two dashes: -- run c.yaml --out RUN")
+    ],
+    address: Annotated[
+        str, typer.Option("--address", help="The cluster's dashboard.")
+    ] = "http://127.0.0.1:8265",
+    cpus: Annotated[float, typer.Option("--cpus", help="CPUs reserved for the driver.")] = 1.0,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Node of the driver, e.g. xalign/pool=data.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the job's end.")] = False,
+) -> None:
+    """Send a verb to a cluster as a job; the same command again attaches to it."""
+    options = ["--address", address, "--cpus", str(cpus), *(["--detach"] if detach else [])]
+    for item in label or []:
+        options += ["--label", item]
+    raise typer.Exit(send(*parse([*command, *options])))

@@ -1,0 +1,234 @@
+"""Send a job to a cluster: `python -m jobs.submit VERB ARGS... --out RUN --address http://HOST:8265`.
+
+Submitting the same thing twice attaches to the first: the submission's id is made from what is
+asked for (verb, arguments, contents of the configs among them), not from the time of day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from xalign_dist.errors import ConfigError, ResourceError, XalignError
+
+VERBS = ("run", "clean", "score", "mine", "train", "evaluate", "ablate", "sweep")
+REPO = Path(__file__).resolve().parents[1]
+# What a job needs is code and configs; Ray leaves out what .gitignore names as well.
+EXCLUDES = [
+    ".git",
+    ".venv",
+    ".ci",
+    "runs",
+    "corpora",
+    "tests",
+    "benchmarks",
+    "docs",
+    "*.parquet",
+    "*.safetensors",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job as it is asked for.
+
+    Attributes:
+        verb: one of :data:`VERBS`.
+        arguments: of the verb, as typed.
+        cpus: reserved for the job's driver (its stages ask for their own).
+        memory: bytes reserved for the driver; None: none.
+        labels: of the node on which the driver runs.
+    """
+
+    verb: str
+    arguments: tuple[str, ...]
+    cpus: float = 1.0
+    memory: int | None = None
+    labels: dict[str, str] | None = None
+
+    @property
+    def entrypoint(self) -> str:
+        """The shell command that the cluster runs."""
+        return shlex.join(["python", "-m", f"jobs.{self.verb}", *self.arguments])
+
+    @property
+    def name(self) -> str:
+        """The same for the same request: verb, run directory, digest of arguments and configs."""
+        digest = hashlib.sha256(self.verb.encode())
+        for argument in self.arguments:
+            digest.update(b"\0" + argument.encode())
+            path = REPO / argument
+            if path.suffix in {".yaml", ".yml"} and path.is_file():
+                digest.update(b"\0" + path.read_bytes())
+        run = re.sub(r"[^A-Za-z0-9]+", "-", _out(self.arguments).rstrip("/").rsplit("/", 1)[-1]).strip("-")
+        return "-".join(part for part in ("xalign", self.verb, run, digest.hexdigest()[:12]) if part)
+
+
+def submit(client: JobSubmissionClient, request: Submission, working_dir: Path = REPO) -> tuple[str, bool]:
+    """Start ``request``, or find it: (submission id, whether it was started now).
+
+    A job of the same name that waits, runs or has succeeded is attached to. One that failed or
+    was stopped is started again under the next number; it continues from its run directory.
+
+    Raises:
+        ResourceError: the cluster refuses the job.
+    """
+    attempts = _attempts(client, request.name)
+    if attempts:
+        last = max(attempts)
+        if attempts[last].status not in {JobStatus.FAILED, JobStatus.STOPPED}:
+            return _numbered(request.name, last), False
+    wanted = _numbered(request.name, max(attempts, default=0) + 1)
+    try:
+        client.submit_job(
+            entrypoint=request.entrypoint,
+            submission_id=wanted,
+            runtime_env={"working_dir": str(working_dir), "excludes": EXCLUDES},
+            entrypoint_num_cpus=request.cpus,
+            entrypoint_memory=request.memory,
+            entrypoint_label_selector=request.labels,
+            metadata={"verb": request.verb, "name": request.name},
+        )
+    except RuntimeError as err:
+        raise ResourceError(
+            f"the cluster refused {wanted}: {_first_line(err)}",
+            "check the cluster's state and Ray's version there",
+        ) from err
+    return wanted, True
+
+
+def follow(client: JobSubmissionClient, submission_id: str) -> int:
+    """Print the job's log until it ends; 0 if it succeeded, 1 if not."""
+
+    async def tail() -> None:
+        async for text in client.tail_job_logs(submission_id):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    asyncio.run(tail())
+    info = client.get_job_info(submission_id)
+    if info.status == JobStatus.SUCCEEDED:
+        return 0
+    sys.stderr.write(f"{submission_id} {info.status}: {info.message}\n")
+    return 1
+
+
+def connect(address: str) -> JobSubmissionClient:
+    """A client of the cluster whose dashboard is at ``address``.
+
+    Raises:
+        ResourceError: nothing answers there, or the token is refused.
+    """
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as err:
+        raise ResourceError(
+            f"no job server at {address}: {_first_line(err)}",
+            "open the tunnel (`ray dashboard cluster/aws.yaml`) and set RAY_AUTH_MODE=token",
+        ) from err
+
+
+def parse(argv: Sequence[str]) -> tuple[Submission, str, bool]:
+    """(request, address, whether to follow) of a command line.
+
+    Raises:
+        ConfigError: a label is not key=value, there is no --out, or a config is not in this folder.
+    """
+    parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
+    parser.add_argument("verb", choices=VERBS)
+    parser.add_argument("--address", default="http://127.0.0.1:8265", help="the cluster's dashboard")
+    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs reserved for the driver")
+    parser.add_argument("--memory-gb", type=float, default=None, help="memory reserved for the driver")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="node of the driver"
+    )
+    parser.add_argument("--detach", action="store_true", help="do not wait for the job's end")
+    own, rest = parser.parse_known_args(argv)
+    labels = dict(item.split("=", 1) for item in own.label if "=" in item)
+    if len(labels) != len(own.label):
+        raise ConfigError(f"--label {own.label} is not key=value", "write --label xalign/pool=data")
+    if not _out(rest):
+        raise ConfigError("no --out", "name the run directory: --out /shared/runs/NAME")
+    rest = [_packed(argument) for argument in rest]
+    memory = None if own.memory_gb is None else int(own.memory_gb * 2**30)
+    return Submission(own.verb, tuple(rest), own.cpus, memory, labels or None), own.address, not own.detach
+
+
+def send(request: Submission, address: str, wait: bool) -> int:
+    """Submit, and follow if ``wait``; the exit code is then the job's.
+
+    Raises:
+        ResourceError: no cluster answers, or it refuses the job.
+    """
+    client = connect(address)
+    name, started = submit(client, request)
+    sys.stdout.write(f"{'started' if started else 'attached to'} {name}\n")
+    if not wait:
+        return 0
+    try:
+        return follow(client, name)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{name} goes on; the same command attaches to it again\n")
+        return 130
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line; errors are one message."""
+    try:
+        return send(*parse(argv))
+    except XalignError as err:
+        sys.stderr.write(f"{err}\n")
+        return err.exit_code
+
+
+def _packed(argument: str) -> str:
+    """A config's path as the job will see it: the job gets a copy of this folder and nothing else."""
+    path = Path(argument)
+    if path.suffix not in {".yaml", ".yml"} or not path.is_file():
+        return argument
+    try:
+        return str(path.resolve().relative_to(REPO))
+    except ValueError:
+        raise ConfigError(
+            f"{argument} lies outside {REPO}, so it is not sent with the job", "copy it into jobs/configs/"
+        ) from None
+
+
+def _attempts(client: JobSubmissionClient, name: str) -> dict[int, JobDetails]:
+    found = {}
+    for job in client.list_jobs():
+        number = re.fullmatch(rf"{re.escape(name)}-(\d+)", job.submission_id or "")
+        if number:
+            found[int(number.group(1))] = job
+    return found
+
+
+def _numbered(name: str, attempt: int) -> str:
+    return f"{name}-{attempt}"
+
+
+def _out(arguments: Sequence[str]) -> str:
+    """The value of --out, written either way; empty: there is none."""
+    for this, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if this == "--out":
+            return after
+        if this.startswith("--out="):
+            return this.removeprefix("--out=")
+    return ""
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,9 @@
+"""Job: search settings with Ray Tune.
+
+`python -m jobs.sweep SPACE.yaml CONFIG [section.key=value ...] --out DIR`
+"""
+
+from jobs.entry import start
+
+if __name__ == "__main__":
+    start("sweep")

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+
+from xalign_dist.errors import DataError
+from xalign_dist.evaluation.geometry import alignment, geometry, hubness, isometry, language_probe, uniformity
+from xalign_dist.evaluation.similarity import similarity
+from xalign_dist.evaluation.vectors import unit_rows
+
+
+def sides(n=40, d=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return unit_rows(rng.normal(size=(n, d))), unit_rows(rng.normal(size=(n, d)))
+
+
+def test_nonpairs_equal_the_mean_over_the_matrix_without_its_diagonal():
+    x, y = sides()
+    scores = similarity(x, y)
+    sim = x.astype(float) @ y.T.astype(float)
+    off = (sim.sum(axis=1) - np.diag(sim)) / (len(x) - 1)
+    np.testing.assert_allclose(scores.pairs_N, np.diag(sim), atol=1e-6)
+    np.testing.assert_allclose(scores.nonpairs_N, off, atol=1e-6)
+    np.testing.assert_allclose(scores.gap_N, np.diag(sim) - off, atol=1e-6)
+
+
+def test_rows_with_the_same_source_or_target_text_are_no_mismatches():
+    x, y = sides(5)
+    src_keys, tgt_keys = np.array([7, 7, 1, 2, 3]), np.array([4, 4, 5, 5, 6])
+    scores = similarity(x, y, src_keys=src_keys, tgt_keys=tgt_keys)
+    same = (src_keys[:, None] == src_keys) | (tgt_keys[:, None] == tgt_keys)
+    expected = np.where(same, 0, x @ y.T).sum(axis=1) / (~same).sum(axis=1)
+    np.testing.assert_allclose(scores.nonpairs_N, expected, atol=1e-6)
+
+
+def test_only_copies_or_one_pair_leave_nothing_to_compare():
+    x, y = sides(3)
+    with pytest.raises(DataError, match="no mismatches"):
+        similarity(x, y, tgt_keys=np.array([1, 1, 1]))
+    with pytest.raises(DataError, match="two pairs"):
+        similarity(x[:1], y[:1])
+
+
+def test_alignment_and_uniformity_equal_their_formulas():
+    x, y = sides(30)
+    np.testing.assert_allclose(alignment(x, y), ((x - y) ** 2).sum(axis=1), rtol=1e-5)
+    expected = np.log(np.exp(-2 * pdist(x.astype(float)) ** 2).mean())
+    assert uniformity(x) == pytest.approx(expected, abs=1e-5)
+
+
+def test_uniformity_of_a_collapsed_space_is_zero():
+    assert uniformity(np.ones((5, 3), np.float32) / np.sqrt(3)) == pytest.approx(0, abs=1e-5)
+
+
+def test_isometry_sees_through_a_rotation_and_not_through_noise():
+    x, y = sides(60)
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(6, 6)))[0].astype(np.float32)
+    assert isometry(x, x @ rotation) == pytest.approx(1, abs=1e-4)
+    assert abs(isometry(x, y)) < 0.2
+    assert np.isnan(isometry(x, np.ones_like(x)))
+
+
+def test_a_hub_raises_the_skew():
+    x, _ = sides(60)
+    centre = np.eye(6, dtype=np.float32)[0]
+    crowd = unit_rows(x + 3 * centre)
+    targets = x.copy()
+    targets[:3] = centre
+    assert hubness(crowd, targets, k=5) > 2 > hubness(x, x, k=5)
+    assert np.isnan(hubness(x[:4], x[:4], k=10))
+
+
+def test_the_probe_finds_a_language_direction_and_no_more():
+    x, _ = sides(80)
+    groups = np.arange(80)
+    shifted = x.copy()
+    shifted[:, 0] += 3
+    assert language_probe(x, unit_rows(shifted), groups) > 0.95
+    # The same vectors on both sides cannot be told apart, whatever the folds.
+    assert language_probe(x, x, groups) == pytest.approx(0.5, abs=0.15)
+    assert np.isnan(language_probe(x, x, np.zeros(80, np.int64)))
+
+
+def test_the_probe_never_meets_a_copy_of_what_it_learnt():
+    x, y = sides(24, d=64)
+    copies = [np.tile(m, (4, 1)) for m in (x, y)]
+    # No direction tells the sides apart; only a text seen in training could.
+    assert language_probe(*copies, np.tile(np.arange(24), 4)) < 0.75
+
+
+def test_geometry_is_deterministic_and_needs_three_pairs():
+    x, y = sides(20)
+    first, again = (geometry(x, y, np.arange(20), seed=4) for _ in range(2))
+    assert first[1:] == again[1:]
+    with pytest.raises(DataError, match="three pairs"):
+        geometry(x[:2], y[:2], np.arange(2))

@@ -1,0 +1,132 @@
+"""Search spaces as data: YAML in, checked against the settings of a run, no Ray needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from xalign_dist.config import RunConfig, parse_config
+from xalign_dist.config.load import apply_override, read_yaml
+from xalign_dist.errors import ConfigError
+
+Value = bool | int | float | str | None
+Values = Annotated[list[Value], Field(min_length=1)]
+
+
+class Parameter(BaseModel):
+    """How one setting varies. Exactly one field is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grid: Values | None = Field(None, description="Every value is tried, with all of every other grid.")
+    choice: Values | None = Field(None, description="One is drawn for each trial.")
+    uniform: tuple[float, float] | None = Field(None, description="Drawn evenly from [low, high).")
+    loguniform: tuple[float, float] | None = Field(
+        None, description="Drawn from [low, high), evenly in the logarithm; both above 0."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Parameter:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of grid, choice, uniform, loguniform (got {given or 'none'})")
+        bounds = self.uniform or self.loguniform
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError(f"low {bounds[0]:g} is not under high {bounds[1]:g}")
+        if self.loguniform is not None and self.loguniform[0] <= 0:
+            raise ValueError("loguniform needs bounds above 0")
+        return self
+
+    def probes(self) -> list[Value]:
+        """Values whose validity stands for the whole range."""
+        values = self.grid or self.choice
+        return list(values) if values is not None else list(self.uniform or self.loguniform or ())
+
+
+class Space(BaseModel):
+    """A sweep: what varies, what is held, how long and how many at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str = Field("dev_accuracy", description="Name of the reported number that decides.")
+    mode: Literal["max", "min"] = Field("max", description="Whether more or less of it is better.")
+    samples: int = Field(1, ge=1, description="Times the grid is run through; draws differ each time.")
+    max_concurrent: int = Field(1, ge=1, description="Trials at once.")
+    scheduler: Literal["none", "asha"] = Field(
+        "none", description="asha: stop the weaker trials early, by their reports so far."
+    )
+    asha_reports: int = Field(4, ge=2, description="Reports of a trial that is not stopped.")
+    asha_keep: float = Field(3, gt=1, description="One in so many goes on at each rung.")
+    trial_cpus: float = Field(
+        0.1, gt=0, description="CPUs held by a trial's driver; its stages ask for their own."
+    )
+    fixed: dict[str, Value] = Field(default_factory=dict, description="Settings held in every trial.")
+    parameters: dict[str, Parameter] = Field(min_length=1, description="Dotted setting -> how it varies.")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Space:
+        both = sorted(set(self.fixed) & set(self.parameters))
+        if both:
+            raise ValueError(f"{', '.join(both)}: both fixed and varied")
+        return self
+
+    def trials(self) -> int:
+        """How many trials the sweep has."""
+        grids = [len(p.grid) for p in self.parameters.values() if p.grid is not None]
+        return self.samples * math.prod(grids)
+
+
+def load_space(path: str | Path, base: Mapping[str, Any] | None = None) -> Space:
+    """Read a space and check every setting and value in it against :class:`RunConfig`.
+
+    Args:
+        path: YAML with the fields of :class:`Space`.
+        base: the config that the sweep varies, as a plain mapping; None: the defaults.
+
+    Raises:
+        ConfigError: unreadable file, malformed space, unknown setting (with the nearest
+            name), or a value that the setting refuses.
+    """
+    try:
+        space = Space.model_validate(read_yaml(path))
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "space"
+        raise ConfigError(f"{path}: {where}: {first['msg']}", f"change {where}") from None
+    held = [override(key, value) for key, value in space.fixed.items()]
+    configure(base, held, str(path))
+    for key, parameter in space.parameters.items():
+        for value in parameter.probes():
+            configure(base, [*held, override(key, value)], str(path))
+    return space
+
+
+def configure(base: Mapping[str, Any] | None, overrides: Sequence[str], origin: str) -> RunConfig:
+    """``base`` with dotted overrides, validated; ``origin`` names the source in errors."""
+    data: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(base or {})))
+    for item in overrides:
+        apply_override(data, item)
+    return parse_config(data, origin=origin)
+
+
+def override(key: str, value: Value) -> str:
+    """``key=value`` as the command line takes it.
+
+    Floats are written out in full: YAML 1.1 reads ``1e-05`` as a string.
+    """
+    if isinstance(value, float):
+        return f"{key}={_decimal(value)}"
+    return f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
+
+
+def _decimal(value: float) -> str:
+    text = repr(value)
+    mantissa, _, exponent = text.partition("e")
+    if not exponent:
+        return text
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"

@@ -1,0 +1,1 @@
+"""Measuring what a model is worth: tasks, intervals, paired tests, suites."""

@@ -1,0 +1,205 @@
+"""Stage: models and a suite in, metrics.json, comparisons.json, pictures and examples out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from xalign_dist.baselines.static import StaticEmbedder, rank_weights
+from xalign_dist.config import EncoderConfig, RunConfig
+from xalign_dist.corpora.tables import read_table, write_table
+from xalign_dist.encoder import load_encoder
+from xalign_dist.evaluation.compare import compare
+from xalign_dist.evaluation.examples import contrast_examples
+from xalign_dist.evaluation.metrics import write_metrics
+from xalign_dist.evaluation.projection import project
+from xalign_dist.evaluation.retrieval import retrieval
+from xalign_dist.evaluation.run import EvaluationResult, evaluate
+from xalign_dist.evaluation.suite import Suite, load_suite, parse_suite
+from xalign_dist.evaluation.tables import PairSet, load_pairs
+from xalign_dist.pipeline.console import Advance, run_stage
+from xalign_dist.pipeline.context import RunContext
+from xalign_dist.pipeline.corpus import Corpus
+from xalign_dist.pipeline.manifest import digest, file_digest
+from xalign_dist.pipeline.rundir import publish_model, write_json
+from xalign_dist.pipeline.score import PAIRS_FILE
+from xalign_dist.pipeline.truth import Truth, audit_metrics, mining_metrics
+from xalign_dist.records import ENGLISH, EmbedFn, Metric, text_keys
+from xalign_dist.runtime.embed_pool import embed_pool
+from xalign_dist.runtime.vectors import VectorStore
+from xalign_dist.scoring import read_audit
+
+ADAPTIVE, INFONCE, INITIAL, STATIC = "adaptive", "infonce", "initial", "static"
+
+
+def retrieval_accuracy(vectors: VectorStore, pairs: pa.Table) -> float:
+    """Mean over language pairs of both directions' accuracy on ``pairs``; 0.0 without pairs."""
+    scores = []
+    for lang in sorted(set(pairs["tgt_lang"].to_pylist())):
+        own = pairs.filter(pa.compute.equal(pairs["tgt_lang"], lang))
+        src, tgt = own["src"].to_pylist(), own["tgt"].to_pylist()
+        both = retrieval(
+            vectors(src), vectors(tgt), src_keys=text_keys(src), tgt_keys=text_keys(tgt)
+        )
+        scores.append(np.mean([d.accuracy for d in both]))
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> None:
+    """Measure every arm of the run on its suite, and the system's own estimates against ``truth``."""
+    config, run = context.config, context.run
+    final = run.arm(ADAPTIVE, config.rounds.count) / "model"
+    suite = _suite(config, corpus, run.root)
+    suite_files = [t.path for task in suite.tasks for t in task.data.values()]
+    inputs = digest(
+        suite.model_dump(),
+        [file_digest(Path(p)) if Path(p).exists() else p for p in suite_files],
+        config.evaluation.model_dump(),
+        {k: v for k, v in context.manifest.stages.items() if k.startswith((ADAPTIVE, INFONCE))},
+        truth is not None,
+    )
+    outputs = [run.metrics, run.root / "comparisons.json", run.model]
+
+    def work(advance: Advance) -> dict[str, Any]:
+        models = {
+            INITIAL: config.encoder.model,
+            INFONCE: str(run.arm(INFONCE, 1) / "model"),
+            ADAPTIVE: str(final),
+        }
+        wanted = {ADAPTIVE, *config.evaluation.baselines}
+        models = {n: m for n, m in models.items() if n in wanted and (n != INFONCE or Path(m).exists())}
+        with _embedders(context, models, corpus, suite, advance) as embedders:
+            result = evaluate(embedders, suite, config.evaluation, config.seed, config.rounds.count)
+            _write_pictures(context, suite, embedders)
+        known = [] if truth is None else _known_truth(context, truth)
+        write_metrics([*result.metrics, *known], str(run.metrics))
+        _write_comparisons(result, [n for n in embedders if n != ADAPTIVE], config, run.root)
+        publish_model(final, run.model)
+        return {"metrics": len(result.metrics) + len(known), "notes": result.notes}
+
+    run_stage(context.screen, context.manifest, "evaluate", "evaluate", inputs, outputs, work, unit="texts")
+
+
+def _suite(config: RunConfig, corpus: Corpus, root: Path) -> Suite:
+    """The configured suite, else retrieval on the pairs that the run held out."""
+    if config.evaluation.suite is not None:
+        return load_suite(config.evaluation.suite)
+    test = corpus.test if corpus.test is not None else corpus.dev
+    path = root / "corpus" / "test_pairs.parquet"
+    write_table(test, str(path))
+    tasks = [{"task": name, "data": str(path)} for name in ("retrieval", "pooled_retrieval", "similarity")]
+    return parse_suite({"tasks": tasks}, origin="held-out pairs")
+
+
+@contextlib.contextmanager
+def _embedders(
+    context: RunContext, models: Mapping[str, str], corpus: Corpus, suite: Suite, advance: Advance
+) -> Iterator[dict[str, EmbedFn]]:
+    with contextlib.ExitStack() as stack:
+        found: dict[str, EmbedFn] = {}
+        for name, model in models.items():
+            encoder = context.config.encoder if name == INITIAL else EncoderConfig(model=model)
+            pool = embed_pool(model, encoder, context.config.runtime, context.resources)
+            found[name] = _counted(stack.enter_context(pool), advance)
+        if STATIC in context.config.evaluation.baselines and corpus.pairs.num_rows:
+            found[STATIC] = static_baseline(context.config, corpus.pairs, suite)
+        yield found
+
+
+def _counted(embed: EmbedFn, advance: Advance) -> EmbedFn:
+    def counted(texts: Any) -> Any:
+        vectors = embed(texts)
+        advance(len(texts))
+        return vectors
+
+    return counted
+
+
+def static_baseline(config: RunConfig, pairs: pa.Table, suite: Suite) -> EmbedFn:
+    """Mean word-embedding rows of the initial encoder, rotated onto English on the training pairs."""
+    encoder = load_encoder(config.encoder.model, config.encoder, torch.device("cpu"))
+    matrix = encoder.backbone.get_input_embeddings().weight.detach().numpy()
+    static = StaticEmbedder(encoder.tokenize, matrix, rank_weights(len(matrix)))
+    by_lang: dict[str, tuple[list[str], list[str]]] = {}
+    columns = (pairs[n].to_pylist() for n in ("src_lang", "tgt_lang", "src", "tgt"))
+    for src_lang, tgt_lang, src, tgt in zip(*columns, strict=True):
+        if src_lang == ENGLISH:
+            sides = by_lang.setdefault(tgt_lang, ([], []))
+            sides[0].append(src)
+            sides[1].append(tgt)
+    language_of: dict[str, str] = {}
+    for task in suite.tasks:
+        if task.task in ("retrieval", "pooled_retrieval", "similarity", "lexicon"):
+            for pair in load_pairs(task):
+                language_of |= dict.fromkeys(pair.tgt, pair.tgt_lang)
+                language_of |= dict.fromkeys(pair.src, pair.src_lang)
+    return static.fit(by_lang).embedder(lambda texts: [language_of.get(t, ENGLISH) for t in texts])
+
+
+def _known_truth(context: RunContext, truth: Truth) -> list[Metric]:
+    config, found = context.config, []
+    for number in range(1, config.rounds.count + 1):
+        home = context.run.round(number)
+        if (home / "parallel" / PAIRS_FILE).exists():
+            entries = read_audit(home / "parallel" / "audit.json")
+            scored = read_table(str(home / "parallel" / PAIRS_FILE))
+            found += audit_metrics(scored, entries, truth, number, config.seed)
+        if (home / "mined" / PAIRS_FILE).exists():
+            mined = read_table(str(home / "mined" / PAIRS_FILE))
+            found += mining_metrics(mined, truth, config.mining.min_confidence, number, config.seed)
+    return found
+
+
+def _write_comparisons(
+    result: EvaluationResult, baselines: list[str], config: RunConfig, root: Path
+) -> None:
+    rows = compare(result, ADAPTIVE, baselines, config.evaluation, config.seed)
+    write_json(root / "comparisons.json", {"schema": 1, "comparisons": [r.to_json() for r in rows]})
+
+
+def _write_pictures(context: RunContext, suite: Suite, embedders: Mapping[str, EmbedFn]) -> None:
+    task = next((t for t in suite.tasks if t.task in ("pooled_retrieval", "retrieval")), None)
+    shown = {n: embedders[n] for n in (INITIAL, INFONCE, ADAPTIVE) if n in embedders}
+    points = context.config.evaluation.projection_points
+    if task is None or not points or len(shown) < 2:
+        return
+    sets = load_pairs(task)
+    lang, group, text = _sample(sets, points, context.config.seed)
+    vectors = {name: embed(text) for name, embed in shown.items()}
+    tables = [project(vectors, lang, group, text, m, context.config.seed) for m in ("pca", "tsne")]
+    write_table(pa.concat_tables(tables), str(context.run.root / "projection.parquet"))
+    baseline = INFONCE if INFONCE in embedders else INITIAL
+    examples = contrast_examples(sets, embedders[ADAPTIVE], embedders[baseline], seed=context.config.seed)
+    if examples:
+        rows = [
+            {"lang": e.tgt_lang, **asdict(e), "before": e.got_baseline, "after": e.got_ours} for e in examples
+        ]
+        write_table(pa.Table.from_pylist(rows), str(context.run.root / "examples.parquet"))
+
+
+def _sample(sets: list[PairSet], points: int, seed: int) -> tuple[list[str], list[str], list[str]]:
+    """The same few messages in every language, so that translations can be joined in the picture."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for pair in sets:
+        for src, tgt, group in zip(pair.src, pair.tgt, pair.group, strict=True):
+            rows = groups.setdefault(str(group), [(pair.src_lang, src)])
+            rows.append((pair.tgt_lang, tgt))
+    rng = np.random.default_rng(seed)
+    names = sorted(groups, key=lambda g: (-len(groups[g]), g))
+    names = names[: max(2, len(names) // 4)]
+    lang, group_of, text = [], [], []
+    for name in rng.permutation(names):
+        for code, sentence in groups[str(name)]:
+            lang.append(code)
+            group_of.append(str(name))
+            text.append(sentence)
+        if len(text) >= points:
+            break
+    return lang, group_of, text

@@ -1,0 +1,191 @@
+"""Each stage alone, on plain files: what `xalign score`, `mine`, `encode`, `clean` and `train` do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from xalign_dist.config import CleaningConfig, CorpusConfig, RunConfig, RuntimeConfig
+from xalign_dist.corpora.languages import UNDETERMINED
+from xalign_dist.corpora.read import read_corpus
+from xalign_dist.corpora.tables import read_table, write_table
+from xalign_dist.errors import ConfigError, DataError, OutputError
+from xalign_dist.pipeline import clean as clean_stage
+from xalign_dist.pipeline import score as score_stage
+from xalign_dist.pipeline.console import Screen
+from xalign_dist.pipeline.mine import Sides, mine_pair
+from xalign_dist.records import ORIGIN_PARALLEL, SCORED_PAIR
+from xalign_dist.runtime.session import Resources, ray_session
+from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus
+from xalign_dist.scoring import AuditEntry, write_audit
+
+# Files of a stage that are not its result; Parquet readers pass over names with an underscore.
+WORK = "_work"
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """``src=english,tgt=german`` as a mapping.
+
+    Raises:
+        ConfigError: an item without ``=``.
+    """
+    columns = {}
+    for item in (text or "").split(","):
+        if item:
+            ours, sep, theirs = item.partition("=")
+            if not sep or not ours or not theirs:
+                raise ConfigError(f"--columns: {item!r} is not ours=theirs", "e.g. --columns src=english")
+            columns[ours.strip()] = theirs.strip()
+    return columns
+
+
+def read_records(path: str, kind: str, columns: dict[str, str], **languages: str | None) -> tuple[pa.Table, int]:
+    """(records, rejected rows) of any readable corpus; languages not said are ``und``."""
+    known = {k: v for k, v in languages.items() if v is not None}
+    try:
+        corpus = CorpusConfig.model_validate({"path": path, "kind": kind, "columns": columns, **known})
+        chunks = list(read_corpus(corpus))
+    except DataError as err:
+        if "says which language" not in err.problem:
+            raise
+        fallback = {"src_lang": UNDETERMINED, "tgt_lang": UNDETERMINED} | known
+        corpus = CorpusConfig.model_validate({"path": path, "kind": kind, "columns": columns, **fallback})
+        chunks = list(read_corpus(corpus))
+    return pa.concat_tables([c.kept for c in chunks]), sum(c.rejects.num_rows for c in chunks)
+
+
+def output_folder(out: str) -> Path:
+    """Create ``out``.
+
+    Raises:
+        OutputError: not possible.
+    """
+    folder = Path(out)
+    try:
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(f"{out}: cannot be created ({err.strerror})", "choose another --out") from err
+    return folder
+
+
+def _vectors(
+    texts: list[str],
+    model: str,
+    config: RunConfig,
+    folder: Path,
+    resources: Resources,
+    screen: Screen,
+    view: int | None,
+) -> VectorStore:
+    unique = len(set(texts))
+    encoder = config.encoder.model_copy(update={"model": model})
+    with screen.stage("embed", unique, "texts") as advance:
+        job = EmbedJob(model, encoder, config.runtime.embed_batch, view)
+        return embed_corpus(texts, job, str(folder / WORK / "vectors"), config.runtime, resources, advance)
+
+
+def score_file(
+    model: str, pairs: str, columns: dict[str, str], out: str, config: RunConfig, screen: Screen
+) -> dict[str, Any]:
+    """Score the pairs of a file into ``out``/pairs.parquet and ``out``/audit.json."""
+    table, rejected = read_records(pairs, "pairs", columns)
+    folder = output_folder(out)
+    with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
+        texts = table["src"].to_pylist() + table["tgt"].to_pylist()
+        vectors = _vectors(texts, model, config, folder, resources, screen, None)
+    with screen.stage("score", table.num_rows, "pairs") as advance:
+        counts = score_stage.score(
+            table, vectors, config.scoring, config.pairs.target_noise, folder, round_=0, seed=config.seed
+        )
+        advance(table.num_rows)
+    return counts | {"rejected": rejected}
+
+
+def mine_files(
+    model: str,
+    source: str,
+    target: str,
+    columns: dict[str, str],
+    out: str,
+    config: RunConfig,
+    screen: Screen,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+) -> dict[str, Any]:
+    """Mine translations between two files of sentences into ``out``/pairs.parquet and audit.json."""
+    left, bad_left = read_records(source, "sentences", columns, src_lang=source_lang)
+    right, bad_right = read_records(target, "sentences", columns, src_lang=target_lang)
+    folder = output_folder(out)
+    layer = config.mining.view_layer if config.mining.second_view == "layer" else None
+    with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
+        texts = left["text"].to_pylist() + right["text"].to_pylist()
+        vectors = _vectors(texts, model, config, folder, resources, screen, layer)
+        with screen.stage("mine", right.num_rows, "sentences") as advance:
+            shards = resources.shards(config.mining.shards)
+            result = mine_pair(
+                Sides.of(left, right), vectors, None, config.mining, folder / WORK, shards, round_=0, seed=config.seed
+            )
+            advance(right.num_rows)
+    write_table(result.pairs, str(folder / score_stage.PAIRS_FILE))
+    entry = AuditEntry(**result.audit)
+    write_audit([entry], folder / score_stage.AUDIT_FILE)
+    confident = pa.compute.greater(result.pairs["confidence"], config.mining.min_confidence)
+    return {
+        "candidates": result.pairs.num_rows,
+        "pairs": int(pa.compute.sum(confident).as_py() or 0),
+        "predicted_precision": entry.predicted_precision,
+        "rejected": bad_left + bad_right,
+    }
+
+
+def encode_file(
+    model: str, source: str, columns: dict[str, str], out: str, config: RunConfig, screen: Screen
+) -> dict[str, Any]:
+    """Embed a file of sentences into ``out``/embeddings.parquet (id, embedding)."""
+    table, rejected = read_records(source, "sentences", columns)
+    folder = output_folder(out)
+    texts = table["text"].to_pylist()
+    with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
+        vectors_ND = _vectors(texts, model, config, folder, resources, screen, None)(texts)
+    flat = pa.array(vectors_ND.reshape(-1))
+    embedding = pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1])
+    write_table(pa.table({"id": table["id"], "embedding": embedding}), str(folder / "embeddings.parquet"))
+    return {"texts": table.num_rows, "dimensions": int(vectors_ND.shape[1]), "rejected": rejected}
+
+
+def clean_files(
+    corpora: list[CorpusConfig], cleaning: CleaningConfig, out: str, runtime: RuntimeConfig, screen: Screen
+) -> dict[str, Any]:
+    """Clean corpora into ``out``: pairs.parquet, sentences.parquet, rejects.parquet, counts.json."""
+    if not corpora:
+        raise ConfigError("no corpora to clean", "list them under corpora in the config, or give a file")
+    folder = output_folder(out)
+    with ray_session(runtime, str(folder / WORK / "run.log")), screen.stage("clean") as advance:
+        return clean_stage.clean(corpora, cleaning, folder, advance)
+
+
+def scored_or_plain(path: str, columns: dict[str, str]) -> pa.Table:
+    """Pairs to train on: what `xalign score` or `mine` wrote, or plain pairs with confidence 1."""
+    folder = Path(path)
+    file = folder / score_stage.PAIRS_FILE if folder.is_dir() else folder
+    if file.suffix == ".parquet" and file.exists():
+        table = read_table(str(file), columns)
+        if set(SCORED_PAIR.names) <= set(table.column_names):
+            return table.select(SCORED_PAIR.names)
+    table, _ = read_records(path, "pairs", columns)
+    n = table.num_rows
+    values = {
+        "cosine": [None] * n,
+        "margin": [None] * n,
+        "confidence": [1.0] * n,
+        "origin": [ORIGIN_PARALLEL] * n,
+        "round": [0] * n,
+        "stable_rounds": [0] * n,
+    }
+    for name, column in values.items():
+        table = table.append_column(SCORED_PAIR.field(name), pa.array(column, SCORED_PAIR.field(name).type))
+    return table
+

@@ -1,0 +1,139 @@
+"""The engine over DeepSpeed: ZeRO 0 to 3, plain or cached gradients, state that fits any other engine."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+
+import deepspeed
+import torch
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_optimizer_state,
+)
+from torch import Tensor, nn
+
+from xalign_dist.config.model import TrainingConfig
+from xalign_dist.encoder import Encoder
+from xalign_dist.runtime.deepspeed_config import deepspeed_config
+from xalign_dist.training.engine import Autocast, EngineState, trainable
+from xalign_dist.training.optimizer import build_optimizer, set_rate
+from xalign_dist.training.precision import autocast_dtype
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class DeepSpeedEngine:
+    """An encoder in training under DeepSpeed; see :class:`~xalign_dist.training.engine.Engine`.
+
+    Every rank holds the same rows of state under ZeRO 0, a share of optimizer state (1), gradients (2)
+    and parameters (3). A process group must be set up before.
+    """
+
+    def __init__(self, encoder: Encoder, config: TrainingConfig) -> None:
+        """Hand ``encoder`` to DeepSpeed.
+
+        Raises:
+            ConfigError: contradicting settings, see :func:`deepspeed_config`.
+        """
+        self.encoder = encoder
+        self.device = encoder.device
+        self._settings = deepspeed_config(config)
+        self._stage = int(self._settings["zero_optimization"]["stage"])
+        native = self._settings["fp16"]["enabled"] or self._settings["bf16"]["enabled"]
+        dtype = None if native else autocast_dtype(config.precision, self.device)
+        self._optimizer = build_optimizer(encoder, config)
+        self._clip, self._norm = config.clip_norm, 0.0
+        if self._stage == 0:
+            self._optimizer.register_step_pre_hook(self._clip_gradients)
+        # DeepSpeed would compile its shared-memory collectives at the first run on a CPU: a minute, and a
+        # compiler that a user may not have, for what gloo does as well.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        module = Autocast(encoder, dtype).train()
+        self._engine, *_ = deepspeed.initialize(
+            model=module, optimizer=self._optimizer, config=self._settings, dist_init_required=False
+        )
+
+    def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors float32 ``[R, D]``."""
+        unit_RD: Tensor = self._engine(ids, mask)
+        return unit_RD
+
+    def backward(self, value: Tensor) -> None:
+        """Add the gradient of ``value``: a micro-step of accumulation."""
+        self._engine.backward(value)
+
+    def step(self, rate: float) -> float:
+        """Average over ranks, clip, update; returns the norm before clipping."""
+        set_rate(self._optimizer, rate)
+        self._engine.step()
+        return self._norm if self._stage == 0 else float(self._engine.get_global_grad_norm())
+
+    def state(self) -> EngineState:
+        """The whole state on rank 0; the other ranks take part in gathering it."""
+        state, keep = EngineState(updates=self._updates()), torch.distributed.get_rank() == 0
+        for name, p in trainable(self.encoder).items():
+            value = p if self._stage == 0 else safe_get_full_fp32_param(p)
+            if keep:
+                state.parameters[name] = value.detach().float().cpu().clone().view(self._shape(p))
+            for key in _MOMENTS if state.updates else ():
+                moment = self._moment(p, key)
+                if keep and moment is not None:
+                    state.moments[f"{key}.{name}"] = moment.detach().cpu().clone().view(self._shape(p))
+        return state
+
+    def load_moments(self, state: EngineState) -> None:
+        """Continue with ``state``'s optimizer state, each rank taking its share."""
+        if not state.moments:
+            return
+        for flat in self._partitions():
+            self._optimizer.state[flat] = {
+                "step": torch.tensor(float(state.updates)),
+                **{key: torch.zeros_like(flat) for key in _MOMENTS},
+            }
+        if self._stage in (1, 2):
+            # The links from parameters to their share of the moments are else made in the first step.
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+        for name, p in trainable(self.encoder).items():
+            for key in _MOMENTS:
+                value = state.moments[f"{key}.{name}"].to(self.device)
+                if self._stage == 0:
+                    self._optimizer.state[p][key].copy_(value)
+                else:
+                    safe_set_full_optimizer_state(p, value, key)
+
+    def full_parameters(self) -> AbstractContextManager[None]:
+        """While inside, ``encoder`` holds every parameter whole."""
+        if self._stage < 3:
+            return nullcontext()
+        context: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(
+            list(self.encoder.parameters())
+        )
+        return context
+
+    def _clip_gradients(self, *_: Any) -> None:
+        self._norm = float(nn.utils.clip_grad_norm_(self.encoder.parameters(), self._clip))
+
+    def _partitions(self) -> list[Tensor]:
+        """The tensors that the optimizer updates on this rank."""
+        if self._stage == 0:
+            return list(trainable(self.encoder).values())
+        zero = self._engine.optimizer
+        return list(
+            zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
+        )
+
+    def _updates(self) -> int:
+        steps = [s["step"] for s in self._optimizer.state.values() if "step" in s]
+        return int(steps[0]) if steps else 0
+
+    def _moment(self, p: nn.Parameter, key: str) -> Tensor | None:
+        if self._stage == 0:
+            value: Tensor | None = self._optimizer.state[p].get(key)
+            return value
+        return safe_get_full_optimizer_state(p, key)
+
+    def _shape(self, p: nn.Parameter) -> torch.Size:
+        return getattr(p, "ds_shape", p.shape)

@@ -1,0 +1,77 @@
+"""A pool of encoder actors that answers as one EmbedFn; for stages that ask many times."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from xalign_dist.config import EncoderConfig, RuntimeConfig
+from xalign_dist.records import Float32
+from xalign_dist.runtime.session import Resources
+
+SLICE_TEXTS = 1024
+
+
+@ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)
+class EncoderActor:
+    """Holds one encoder. Without GPU it uses ``threads`` cores."""
+
+    def __init__(self, model: str, encoder: dict[str, Any], batch: int, threads: int | None) -> None:
+        import torch
+
+        from xalign_dist.encoder import Embedder, load_encoder
+
+        if threads:
+            torch.set_num_threads(threads)
+        self.embedder = Embedder(load_encoder(model, EncoderConfig.model_validate(encoder)), batch)
+
+    def embed(self, texts: list[str]) -> Float32:
+        """Unit vectors ``[N, D]`` of ``texts``."""
+        return self.embedder(texts)
+
+
+class PoolEmbedder:
+    """Spreads texts over the pool's actors; the order of the answer is that of the texts."""
+
+    def __init__(self, actors: list[Any]) -> None:
+        self.actors = actors
+
+    def __call__(self, texts: Sequence[str]) -> Float32:
+        """Embed ``texts`` into float32 ``[N, D]``; texts of like length travel together."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        slices = [order[i : i + SLICE_TEXTS] for i in range(0, len(order), SLICE_TEXTS)]
+        answers = ray.get(
+            [
+                self.actors[n % len(self.actors)].embed.remote([texts[i] for i in rows])
+                for n, rows in enumerate(slices)
+            ]
+        )
+        out = np.empty((len(texts), answers[0].shape[1] if answers else 0), dtype=np.float32)
+        for rows, vectors_BD in zip(slices, answers, strict=True):
+            out[rows] = vectors_BD
+        return out
+
+
+@contextlib.contextmanager
+def embed_pool(
+    model: str, encoder: EncoderConfig, runtime: RuntimeConfig, resources: Resources
+) -> Iterator[PoolEmbedder]:
+    """Start the pool for ``model``; its actors end with the block."""
+    count = resources.embed_actors(runtime)
+    threads = None if resources.gpus else max(1, resources.cpus // (count * resources.nodes))
+    gpus = 1 if resources.gpus else 0
+    actors = [
+        EncoderActor.options(num_gpus=gpus).remote(
+            model, encoder.model_dump(mode="json"), runtime.embed_batch, threads
+        )
+        for _ in range(count)
+    ]
+    try:
+        yield PoolEmbedder(actors)
+    finally:
+        for actor in actors:
+            ray.kill(actor)

@@ -1,0 +1,88 @@
+"""The gradient of one batch: plain, or cached so that memory does not grow with the batch.
+
+Both forms separate the encoder from the loss. The embeddings become a leaf; the loss is differentiated
+at that leaf, outside the engine, in fp32; the encoder is then differentiated by ``(embedding *
+gradient).sum()``, whose gradient is the loss' own by the chain rule. So the engine (DeepSpeed included)
+never sees the loss or its collectives, and the two forms differ in one thing only:
+
+- plain: all chunks' activations are kept, one backward pass;
+- cached (GradCache, Gao et al. 2021): all chunks are encoded without gradient, then again one by one
+  with gradient, each its own backward pass (a micro-step of accumulation, which every ZeRO stage
+  supports). One forward pass more (a third of the step), activations of one chunk at a time.
+
+Dropout is seeded per (step, rank, chunk), so both encodings of a chunk drop the same units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from xalign_dist.objective import LossOutput
+from xalign_dist.training.encode import ChunkPlan, TextChunk
+from xalign_dist.training.engine import Engine
+
+#: Embeddings ``[2B, D]`` (sources, then targets) -> loss.
+LossOf = Callable[[Tensor], LossOutput]
+#: Sets the random generators for the chunk of that number.
+SeedChunk = Callable[[int], None]
+#: Judges loss and embedding gradient ``[2B, D]``: False leaves the encoder's backward pass out.
+Accept = Callable[[LossOutput, Tensor], bool]
+
+
+def plain_gradient(
+    engine: Engine, plan: ChunkPlan, loss_of: LossOf, seed_chunk: SeedChunk, accept: Accept
+) -> tuple[LossOutput, bool]:
+    """Add the batch's gradient to the engine, keeping every chunk's activations. See the module's text.
+
+    Returns:
+        The loss, and whether ``accept`` let the gradient pass.
+    """
+    parts = [_encode(engine, chunk, seed_chunk, k) for k, chunk in enumerate(plan.chunks)]
+    out, gradient_ND = _at_embeddings(plan.restore([p.detach() for p in parts]), loss_of)
+    accepted = accept(out, gradient_ND)
+    if accepted:
+        values = [_value(part, chunk, gradient_ND) for part, chunk in zip(parts, plan.chunks, strict=True)]
+        engine.backward(torch.stack(values).sum())
+    return out, accepted
+
+
+def cached_gradient(
+    engine: Engine, plan: ChunkPlan, loss_of: LossOf, seed_chunk: SeedChunk, accept: Accept
+) -> tuple[LossOutput, bool]:
+    """Add the batch's gradient to the engine, one chunk's activations at a time. See the module's text.
+
+    Returns:
+        The loss, and whether ``accept`` let the gradient pass.
+    """
+    with torch.no_grad():
+        parts = [_encode(engine, chunk, seed_chunk, k) for k, chunk in enumerate(plan.chunks)]
+    out, gradient_ND = _at_embeddings(plan.restore(parts), loss_of)
+    accepted = accept(out, gradient_ND)
+    if accepted:
+        for k, chunk in enumerate(plan.chunks):
+            part = _encode(engine, chunk, seed_chunk, k)
+            engine.backward(_value(part, chunk, gradient_ND))
+    return out, accepted
+
+
+def _encode(engine: Engine, chunk: TextChunk, seed_chunk: SeedChunk, number: int) -> Tensor:
+    seed_chunk(number)
+    return engine.encode(chunk.ids, chunk.mask)
+
+
+def _at_embeddings(unit_ND: Tensor, loss_of: LossOf) -> tuple[LossOutput, Tensor]:
+    leaf_ND = unit_ND.requires_grad_()
+    out = loss_of(leaf_ND)
+    out.loss.backward()  # type: ignore[no-untyped-call]
+    if leaf_ND.grad is None:
+        raise RuntimeError("the loss does not depend on the embeddings")
+    return out, leaf_ND.grad
+
+
+def _value(part_RD: Tensor, chunk: TextChunk, gradient_ND: Tensor) -> Tensor:
+    if chunk.filler:
+        return (part_RD * 0.0).sum()
+    return (part_RD * gradient_ND[chunk.rows_R]).sum()

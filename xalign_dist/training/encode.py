@@ -1,0 +1,83 @@
+"""Encoding a batch: texts of both sides, length-bucketed into chunks, and put back in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xalign_dist.batches.batch import Batch
+from xalign_dist.batches.buckets import length_chunks, padding_share
+from xalign_dist.config.model import TrainingConfig
+from xalign_dist.encoder import Encoder
+from xalign_dist.objective.gather import max_over_ranks
+
+#: Texts in one length bucket where no chunk size is set. On a CPU small buckets cost nothing and pad
+#: little; a GPU needs rows to be busy.
+BUCKET_TEXTS_CPU = 32
+BUCKET_TEXTS_GPU = 256
+
+
+@dataclass(frozen=True)
+class TextChunk:
+    """Texts encoded together: ``ids`` and ``mask`` ``[R, L]``; ``rows_R`` are their places among 2B.
+
+    Places 0..B-1 are the sources, B..2B-1 the targets. ``filler`` chunks hold no text of the batch:
+    they keep this rank in step with ranks that have more chunks, and their gradient is zero.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    rows_R: Tensor
+    filler: bool = False
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """The chunks of one rank's batch and what was padded (share of the encoded tokens)."""
+
+    chunks: list[TextChunk]
+    padding_share: float
+
+    def restore(self, parts: list[Tensor]) -> Tensor:
+        """Embeddings of all chunks in their order -> ``[2B, D]`` in the batch's order."""
+        texts = [(c, p) for c, p in zip(self.chunks, parts, strict=True) if not c.filler]
+        places = torch.cat([chunk.rows_R for chunk, _ in texts])
+        return torch.cat([part for _, part in texts])[torch.argsort(places)]
+
+
+def plan_chunks(batch: Batch, encoder: Encoder, config: TrainingConfig, device: torch.device) -> ChunkPlan:
+    """Cut a batch into chunks. Every rank gets the same number (ZeRO's collectives count on it).
+
+    The batch's token ids are of the whole vocabulary; a trimmed encoder's rows are looked up here, so
+    that a training set serves trimmed and untrimmed encoders alike.
+    """
+    tokens = [*batch.src_tokens, *batch.tgt_tokens]
+    if encoder.rows is not None:
+        tokens = [encoder.rows[text].tolist() for text in tokens]
+    lengths = np.array([len(t) for t in tokens], dtype=np.int64)
+    rows = _chunk_texts(len(tokens), config, device)
+    if config.bucket_by_length:
+        places = length_chunks(lengths, rows, None)
+    else:
+        places = [np.arange(i, min(i + rows, len(tokens))) for i in range(0, len(tokens), rows)]
+    chunks = []
+    for place_R in places:
+        ids, mask = encoder.collate([tokens[i] for i in place_R])
+        chunks.append(TextChunk(ids.to(device), mask.to(device), torch.from_numpy(place_R).to(device)))
+    shortest = tokens[int(lengths.argmin())]
+    for _ in range(max_over_ranks(len(chunks), device) - len(chunks)):
+        ids, mask = encoder.collate([shortest])
+        empty = torch.zeros(0, dtype=torch.int64, device=device)
+        chunks.append(TextChunk(ids.to(device), mask.to(device), empty, filler=True))
+    return ChunkPlan(chunks, padding_share(lengths, places))
+
+
+def _chunk_texts(texts: int, config: TrainingConfig, device: torch.device) -> int:
+    if config.chunk_pairs is not None:
+        return 2 * config.chunk_pairs
+    if not config.bucket_by_length:
+        return texts
+    return BUCKET_TEXTS_GPU if device.type == "cuda" else BUCKET_TEXTS_CPU

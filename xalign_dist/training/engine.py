@@ -1,0 +1,181 @@
+"""What trains the encoder: the protocol, and its bare torch form, twin of the DeepSpeed engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from xalign_dist.config.model import TrainingConfig
+from xalign_dist.encoder import Encoder
+from xalign_dist.errors import ModelError
+from xalign_dist.objective.gather import average_gradients
+from xalign_dist.training.optimizer import build_optimizer, set_rate
+from xalign_dist.training.precision import autocast_dtype
+
+
+@dataclass
+class EngineState:
+    """Trainable parameters and optimizer moments, whole, on the CPU, by parameter name.
+
+    The same on every engine, ZeRO stage and world size: what one saved, any other continues.
+
+    Attributes:
+        parameters: name -> values.
+        moments: ``exp_avg.NAME`` and ``exp_avg_sq.NAME`` (AdamW; empty for SGD or before the first step).
+        updates: optimizer steps behind the moments (AdamW's bias correction).
+    """
+
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, Tensor] = field(default_factory=dict)
+    updates: int = 0
+
+
+class Engine(Protocol):
+    """An encoder in training. All ranks call the same methods in the same order."""
+
+    encoder: Encoder
+    device: torch.device
+
+    def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors float32 ``[R, D]`` of ``ids`` and ``mask`` ``[R, L]``, on the device."""
+        ...
+
+    def backward(self, value: Tensor) -> None:
+        """Add the gradient of the scalar ``value``. May be called several times before :meth:`step`."""
+        ...
+
+    def step(self, rate: float) -> float:
+        """Average the gradient over ranks, clip, update at ``rate``, clear.
+
+        Returns:
+            The norm of the averaged gradient before clipping.
+        """
+        ...
+
+    def state(self) -> EngineState:
+        """The whole state, on rank 0; other ranks take part and get an empty one."""
+        ...
+
+    def load_moments(self, state: EngineState) -> None:
+        """Continue with the optimizer state of ``state``, which every rank passes whole.
+
+        The parameters are loaded before the engine is built, see :func:`load_parameters`.
+        """
+        ...
+
+    def full_parameters(self) -> AbstractContextManager[None]:
+        """While inside, ``encoder`` holds every parameter whole (ZeRO-3 shards them otherwise)."""
+        ...
+
+
+#: Builds the engine around a loaded encoder.
+EngineFactory = Callable[[Encoder, TrainingConfig], Engine]
+
+
+class Autocast(nn.Module):
+    """Runs the encoder in ``dtype`` (None: as it is); what an engine wraps.
+
+    A module of its own, because DeepSpeed switches off an autocast that is set around its forward.
+    """
+
+    def __init__(self, encoder: Encoder, dtype: torch.dtype | None) -> None:
+        """``dtype`` of matrix products; weights keep theirs."""
+        super().__init__()
+        self.encoder = encoder
+        self.dtype = dtype
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors float32 ``[R, D]``."""
+        with torch.autocast(ids.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            unit_RD: Tensor = self.encoder(ids, mask)
+        return unit_RD
+
+
+class TorchEngine:
+    """Plain torch, any device, one process or a data-parallel group. Parameters are whole on every rank."""
+
+    def __init__(self, encoder: Encoder, config: TrainingConfig) -> None:
+        """Take over ``encoder`` where it is; its device is the engine's."""
+        self.encoder = encoder
+        self.device = next(encoder.parameters()).device
+        self._config = config
+        dtype = autocast_dtype(config.precision, self.device)
+        self._module = Autocast(encoder, dtype).train()
+        self._optimizer = build_optimizer(encoder, config)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
+
+    def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """See :class:`Engine`."""
+        unit_RD: Tensor = self._module(ids, mask)
+        return unit_RD
+
+    def backward(self, value: Tensor) -> None:
+        """See :class:`Engine`."""
+        self._scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, rate: float) -> float:
+        """See :class:`Engine`."""
+        average_gradients(self.encoder.parameters())
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self._config.clip_norm)
+        set_rate(self._optimizer, rate)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def state(self) -> EngineState:
+        """See :class:`Engine`."""
+        state = EngineState()
+        for name, p in trainable(self.encoder).items():
+            state.parameters[name] = p.detach().cpu().clone()
+            seen = self._optimizer.state.get(p, {})
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in seen:
+                    state.moments[f"{key}.{name}"] = seen[key].detach().cpu().clone()
+                    state.updates = int(seen["step"])
+        return state
+
+    def load_moments(self, state: EngineState) -> None:
+        """See :class:`Engine`."""
+        for name, p in trainable(self.encoder).items():
+            if state.moments:
+                self._optimizer.state[p] = {
+                    "step": torch.tensor(float(state.updates)),
+                    "exp_avg": state.moments[f"exp_avg.{name}"].to(p.device, copy=True),
+                    "exp_avg_sq": state.moments[f"exp_avg_sq.{name}"].to(p.device, copy=True),
+                }
+
+    def full_parameters(self) -> AbstractContextManager[None]:
+        """See :class:`Engine`."""
+        return nullcontext()
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Trainable parameters by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def load_parameters(encoder: Encoder, state: EngineState) -> None:
+    """Set the trainable parameters of an encoder that no engine has taken over yet.
+
+    Raises:
+        ModelError: names or shapes differ, naming the first parameter that does.
+    """
+    wanted = {name: tuple(p.shape) for name, p in trainable(encoder).items()}
+    found = {name: tuple(value.shape) for name, value in state.parameters.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise ModelError(
+                f"checkpoint does not fit the encoder: {name} has shape {found.get(name)} in the checkpoint "
+                f"and {wanted.get(name)} in the encoder",
+                "continue with the same encoder section and vocabulary, or start in a new output directory",
+            )
+    with torch.no_grad():
+        for name, p in trainable(encoder).items():
+            p.copy_(state.parameters[name])

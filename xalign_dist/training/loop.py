@@ -1,0 +1,170 @@
+"""The training loop, a generator of step records. Evaluation, checkpoints and Ray stay outside."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xalign_dist.batches.batch import Batch, BatchStream
+from xalign_dist.config.model import TrainingConfig
+from xalign_dist.errors import TrainingError
+from xalign_dist.objective import BatchMeta, CollapseGuard, DynamicObjective, LossOutput
+from xalign_dist.objective.gather import average_gradients, max_over_ranks, rank
+from xalign_dist.training.cached import cached_gradient, plain_gradient
+from xalign_dist.training.encode import plan_chunks
+from xalign_dist.training.engine import Engine
+from xalign_dist.training.optimizer import discriminator_rate, learning_rate, set_rate
+from xalign_dist.training.seeding import seed_dropout
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One finished step.
+
+    Attributes:
+        step: steps done, this one included.
+        loss: of the global batch; not finite where the step was skipped.
+        lr: learning rate.
+        gradient_norm: before clipping; 0 where the step was skipped.
+        pairs_per_second: of all ranks together, waiting included.
+        padding_share: share of this rank's encoded tokens that is padding.
+        data_wait_share: share of the time so far that was spent waiting for data.
+        skipped: loss or gradient was not finite, and nothing was learned.
+        trace: figures of the objective, see :class:`~xalign_dist.objective.LossOutput`.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    gradient_norm: float
+    pairs_per_second: float
+    padding_share: float
+    data_wait_share: float
+    skipped: bool
+    trace: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat mapping, the trace's figures beside the others."""
+        flat = asdict(self)
+        trace: dict[str, Any] = flat.pop("trace")
+        return trace | flat
+
+
+@dataclass
+class Learner:
+    """What changes in a step: engine (encoder and optimizer), objective and its optimizer."""
+
+    engine: Engine
+    objective: DynamicObjective
+    discriminator: torch.optim.Optimizer | None
+
+
+def train_steps(
+    learner: Learner, stream: BatchStream, config: TrainingConfig, total_steps: int, seed: int
+) -> Iterator[StepRecord]:
+    """One optimizer step for each batch of ``stream``.
+
+    Args:
+        learner: what is trained.
+        stream: this rank's batches; the first one's step is where training goes on.
+        config: the training section.
+        total_steps: length of the whole schedule, which ``stream`` may be a slice of.
+        seed: of dropout.
+
+    Raises:
+        TrainingError: non-finite loss (unless skipped by config), or collapsed embeddings.
+    """
+    guard, began = CollapseGuard(), time.perf_counter()
+    device = learner.engine.device
+    gradient = plain_gradient if config.chunk_pairs is None else cached_gradient
+    for batch in stream:
+        plan = plan_chunks(batch, learner.engine.encoder, config, device)
+        loss_of = partial(_loss, learner.objective, batch_meta(batch, device), batch.step / total_steps)
+        seed_chunk = partial(seed_dropout, seed, batch.step, rank())
+        out, accepted = gradient(learner.engine, plan, loss_of, seed_chunk, partial(_accept, batch, config))
+
+        rate = learning_rate(batch.step, total_steps, config)
+        norm = _update(learner, rate, config) if accepted else _drop(learner)
+        if accepted:
+            guard.check(batch.step + 1, out.trace)
+        now = time.perf_counter()
+        yield StepRecord(
+            step=batch.step + 1,
+            loss=out.trace["loss"],
+            lr=rate,
+            gradient_norm=norm,
+            pairs_per_second=config.batch_pairs / (now - began),
+            padding_share=plan.padding_share,
+            data_wait_share=stream.wait_share,
+            skipped=not accepted,
+            trace=out.trace,
+        )
+        began = now
+
+
+def batch_meta(batch: Batch, device: torch.device) -> BatchMeta:
+    """What the objective needs of ``batch``, as tensors on ``device``."""
+
+    def tensor(array: Any) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    return BatchMeta(
+        src_key_B=tensor(batch.src_key_B),
+        tgt_key_B=tensor(batch.tgt_key_B),
+        src_lang_B=tensor(batch.src_lang_B),
+        tgt_lang_B=tensor(batch.tgt_lang_B),
+        weight_B=tensor(batch.weight_B),
+        ref_src_BD=None if batch.ref_src_BD is None else tensor(batch.ref_src_BD),
+        ref_tgt_BD=None if batch.ref_tgt_BD is None else tensor(batch.ref_tgt_BD),
+    )
+
+
+def _loss(objective: DynamicObjective, meta: BatchMeta, progress: float, unit_ND: Tensor) -> LossOutput:
+    src_BD, tgt_BD = unit_ND.chunk(2)
+    output: LossOutput = objective(src_BD, tgt_BD, meta, progress)
+    return output
+
+
+def _accept(batch: Batch, config: TrainingConfig, out: LossOutput, gradient_ND: Tensor) -> bool:
+    """Whether loss and gradient are finite on every rank; all ranks give the same answer."""
+    fine = bool(torch.isfinite(out.loss) & torch.isfinite(gradient_ND).all())
+    if not max_over_ranks(int(not fine), gradient_ND.device):
+        return True
+    rows = ", ".join(str(row) for row in batch.rows_B[:8])
+    problem = (
+        f"step {batch.step + 1}: loss {out.trace['loss']} or its gradient is not finite "
+        f"(training rows {rows}{', ...' if len(batch.rows_B) > 8 else ''})"
+    )
+    if config.non_finite == "stop":
+        raise TrainingError(
+            problem,
+            "look at these rows, lower training.learning_rate or use training.precision=fp32; "
+            "training.non_finite=skip leaves such steps out",
+        )
+    _log.warning("%s; step skipped", problem)
+    return False
+
+
+def _update(learner: Learner, rate: float, config: TrainingConfig) -> float:
+    if learner.discriminator is not None:
+        average_gradients(learner.objective.parameters())
+        set_rate(learner.discriminator, discriminator_rate(rate, config))
+        learner.discriminator.step()
+        learner.discriminator.zero_grad(set_to_none=True)
+    return learner.engine.step(rate)
+
+
+def _drop(learner: Learner) -> float:
+    if learner.discriminator is not None:
+        learner.discriminator.zero_grad(set_to_none=True)
+    return 0.0
