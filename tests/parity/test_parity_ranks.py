@@ -40,8 +40,9 @@ def job_in(home: Path, name: str, **training: object) -> TrainJob:
     return dataclasses.replace(job, out=str(home / f"{name}.out"), work=str(home / name))
 
 
-def train_rank(rank: int, world: int, job: TrainJob) -> None:
-    run_training(job, rank=rank, world_size=world)
+def train_rank(rank: int, world: int, jobs: list[TrainJob]) -> None:
+    for job in jobs:
+        run_training(job, rank=rank, world_size=world)
 
 
 def outcome(job: TrainJob) -> Run:
@@ -75,20 +76,25 @@ def reference(home: Path) -> Run:
 
 def start_of(home: Path) -> dict[str, Tensor]:
     encoder = load_encoder(str(home / "tiny"), device="cpu")
-    return {k: v for k, v in encoder.named_parameters() if "word_embeddings" not in k}
+    return {k: v.detach() for k, v in encoder.named_parameters() if "word_embeddings" not in k}
 
 
-@pytest.mark.parametrize(("world", "chunk"), [(1, 3), (2, None), (2, 3), (3, None), (3, 3)])
-def test_ranks_and_chunks_change_nothing(home: Path, reference: Run, world: int, chunk: int | None) -> None:
-    job = job_in(home, f"w{world}c{chunk}", chunk_pairs=chunk)
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_and_chunks_change_nothing(home: Path, reference: Run, world: int) -> None:
+    chunks = (3,) if world == 1 else (None, 3)
+    jobs = [job_in(home, f"w{world}c{chunk}", chunk_pairs=chunk) for chunk in chunks]
     if world == 1:
-        run_training(job)
+        train_rank(0, 1, jobs)
     else:
-        run_ranks(world, train_rank, job)
-    run = outcome(job)
+        run_ranks(world, train_rank, jobs)
+    for job in jobs:
+        compare(outcome(job), reference, start_of(home))
+
+
+def compare(run: Run, reference: Run, start: dict[str, Tensor]) -> None:
     assert run.losses == pytest.approx(reference.losses, rel=TOLERANCE)
     assert run.norms == pytest.approx(reference.norms, rel=TOLERANCE)
-    assert relative_error(run, reference, start_of(home)) < TOLERANCE
+    assert relative_error(run, reference, start) < TOLERANCE
     for name, value in reference.parameters.items():
         if name.startswith(("adversary", "temperature", "accuracy")):
             torch.testing.assert_close(run.parameters[name], value, rtol=1e-4, atol=1e-6)

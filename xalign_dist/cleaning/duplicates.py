@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 import zlib
 from typing import Any
 
 import pyarrow as pa
 from datasketch import MinHash, MinHashLSH
 
+from xalign_dist.cleaning.normalise import fold
 from xalign_dist.config import CleaningConfig
 from xalign_dist.records import PAIR, SENTENCE, Chunk, text_key, with_rejection
 
@@ -43,7 +43,7 @@ class Deduplicator:
         pairs = "src" in table.column_names
         ids = table["src_id" if pairs else "id"].to_pylist()
         langs = _joined(table, ("src_lang", "tgt_lang") if pairs else ("lang",))
-        texts = [_folded(t) for t in _joined(table, ("src", "tgt") if pairs else ("text",))]
+        texts = [fold(t) for t in _joined(table, ("src", "tgt") if pairs else ("text",))]
         rows = list(range(table.num_rows))
         copies = {i: twin for i in rows if (twin := self._copy_of(langs[i], texts[i], ids[i])) is not None}
         fresh = [i for i in rows if i not in copies]
@@ -100,10 +100,6 @@ class Deduplicator:
 
 def _joined(table: pa.Table, names: tuple[str, ...]) -> list[str]:
     return [_SIDE.join(row) for row in zip(*(table[n].to_pylist() for n in names), strict=True)]
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _shingles(text: str) -> set[bytes]:

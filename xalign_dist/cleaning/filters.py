@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 
+from xalign_dist.cleaning.normalise import fold
 from xalign_dist.config import CleaningConfig
 
 Columns = Mapping[str, Sequence[str]]
@@ -14,6 +16,7 @@ Verdicts = list[str | None]
 _SIDES = (("src", "src_lang"), ("tgt", "tgt_lang"), ("text", "lang"))
 # Bytes added to both sides, so that "OK" against "In Ordnung" is no extreme ratio.
 _RATIO_GRACE = 15
+_ENDS = string.punctuation + string.whitespace
 
 
 def sides(columns: Columns) -> list[tuple[str, str]]:
@@ -62,14 +65,10 @@ def ratio(columns: Columns, cfg: CleaningConfig) -> Verdicts:
 
 
 def identical(columns: Columns, cfg: CleaningConfig) -> Verdicts:
-    """Pairs whose sides are the same text in other case or punctuation; sentences pass."""
+    """Pairs whose sides are the same text but for case, width and punctuation at the ends."""
     if "src" not in columns:
         return [None] * len(columns["text"])
     return [
-        "both sides are the same text" if _bare(src) == _bare(tgt) else None
+        "both sides are the same text" if fold(src).strip(_ENDS) == fold(tgt).strip(_ENDS) else None
         for src, tgt in zip(columns["src"], columns["tgt"], strict=True)
     ]
-
-
-def _bare(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())

@@ -31,3 +31,8 @@ def normalise(text: str, unescape_html: bool = True) -> str:
         text = unicodedata.normalize("NFC", ftfy.fix_text(text, _FTFY))
         text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
     return _SPACE.sub(" ", text).strip()
+
+
+def fold(text: str) -> str:
+    """``text`` for comparison only: without differences of case and width (NFKC)."""
+    return unicodedata.normalize("NFKC", text).casefold()

@@ -251,6 +251,6 @@ def run_mining(problems: list[MiningData], ctx: TaskContext) -> list[Score]:
         langs = (one.src_lang, one.tgt_lang)
         for name, items in mining_items(mined, one.gold, confidence, sources=src_ids).items():
             out.append(Score.of(name, *langs, items))
-        predicted = mining_scores(mined, one.gold, confidence).predicted_precision
-        out.append(Score("predicted_precision", *langs, predicted, len(mined)))
+        whole = mining_scores(mined, one.gold, confidence)
+        out.append(Score("predicted_precision", *langs, whole.predicted_precision, whole.mined))
     return [s for s in out if np.isfinite(s.value)]

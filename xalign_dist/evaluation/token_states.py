@@ -12,15 +12,20 @@ from xalign_dist.errors import ModelError
 from xalign_dist.evaluation.context import TokenStatesFn
 from xalign_dist.records import Float32
 
+WORD_LAYER = 6
 
-def encoder_word_states(encoder: Encoder, layer: int = -1, batch_size: int = 32) -> TokenStatesFn:
+
+def encoder_word_states(encoder: Encoder, layer: int | None = None, batch_size: int = 32) -> TokenStatesFn:
     """A :class:`TokenStatesFn`: the mean over a word's pieces of the encoder's hidden states.
 
     Words that are cut off (``max_tokens``) or have no pieces get zeros, which are never linked.
 
     Args:
         encoder: its prefix is put before the words, as a word that is left out of the answer.
-        layer: hidden layer, from the last (-1) or from the embeddings (0).
+        layer: hidden layer, from the last (-1) or from the embeddings (0). None: the sixth, or the
+            last of a shallower model. Middle layers align words best: AER of e5-small with 12
+            layers on eng-spa dev is .24 after the first, .15 after the fifth to seventh, .19 after
+            the eleventh; cut to 4 layers the last is best (.17).
         batch_size: sentences at once.
 
     Raises:
@@ -31,12 +36,14 @@ def encoder_word_states(encoder: Encoder, layer: int = -1, batch_size: int = 32)
             "the tokenizer has no word offsets", "use a model with a fast tokenizer (tokenizer.json)"
         )
     prefix = encoder.query_prefix.split()
+    depth = int(encoder.backbone.config.num_hidden_layers)
+    chosen = min(WORD_LAYER, depth) if layer is None else layer
 
     def states(sentences: Sequence[Sequence[str]]) -> Sequence[Float32]:
         out: list[Float32] = []
         for start in range(0, len(sentences), batch_size):
             out += _batch(
-                encoder, [[*prefix, *words] for words in sentences[start : start + batch_size]], layer
+                encoder, [[*prefix, *words] for words in sentences[start : start + batch_size]], chosen
             )
         return [rows_TH[len(prefix) :] for rows_TH in out]
 

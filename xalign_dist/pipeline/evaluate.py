@@ -18,6 +18,7 @@ from xalign_dist.corpora.tables import read_table, write_table
 from xalign_dist.encoder import load_encoder
 from xalign_dist.evaluation.compare import compare
 from xalign_dist.evaluation.examples import contrast_examples
+from xalign_dist.evaluation.languages import language_lookup
 from xalign_dist.evaluation.metrics import write_metrics
 from xalign_dist.evaluation.projection import project
 from xalign_dist.evaluation.retrieval import retrieval
@@ -134,13 +135,7 @@ def static_baseline(config: RunConfig, pairs: pa.Table, suite: Suite) -> EmbedFn
             sides = by_lang.setdefault(tgt_lang, ([], []))
             sides[0].append(src)
             sides[1].append(tgt)
-    language_of: dict[str, str] = {}
-    for task in suite.tasks:
-        if task.task in ("retrieval", "pooled_retrieval", "similarity", "lexicon"):
-            for pair in load_pairs(task):
-                language_of |= dict.fromkeys(pair.tgt, pair.tgt_lang)
-                language_of |= dict.fromkeys(pair.src, pair.src_lang)
-    return static.fit(by_lang).embedder(lambda texts: [language_of.get(t, ENGLISH) for t in texts])
+    return static.fit(by_lang).embedder(language_lookup(suite))
 
 
 def _known_truth(context: RunContext, truth: Truth) -> list[Metric]:

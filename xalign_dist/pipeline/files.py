@@ -16,9 +16,11 @@ from xalign_dist.errors import ConfigError, DataError, OutputError
 from xalign_dist.pipeline import clean as clean_stage
 from xalign_dist.pipeline import score as score_stage
 from xalign_dist.pipeline.console import Screen
-from xalign_dist.pipeline.mine import Sides, mine_pair
+from xalign_dist.pipeline.corpus import Sides
+from xalign_dist.pipeline.mine import mine_pair
 from xalign_dist.records import ORIGIN_PARALLEL, SCORED_PAIR
 from xalign_dist.runtime.session import Resources, ray_session
+from xalign_dist.runtime.shards import shard_pool
 from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus
 from xalign_dist.scoring import AuditEntry, write_audit
 
@@ -125,9 +127,11 @@ def mine_files(
         vectors = _vectors(texts, model, config, folder, resources, screen, layer)
         with screen.stage("mine", right.num_rows, "sentences") as advance:
             shards = resources.shards(config.mining.shards)
-            result = mine_pair(
-                Sides.of(left, right), vectors, None, config.mining, folder / WORK, shards, round_=0, seed=config.seed
-            )
+            settings = config.mining
+            with shard_pool(folder / WORK, shards, settings.index, settings.recall) as search:
+                result = mine_pair(
+                    Sides.of(left, right), vectors, None, settings, search, round_=0, seed=config.seed
+                )
             advance(right.num_rows)
     write_table(result.pairs, str(folder / score_stage.PAIRS_FILE))
     entry = AuditEntry(**result.audit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -29,20 +28,10 @@ _QUIET = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_MEMORY_MONITOR": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Named, because Ray warns on the console when it has to choose this by itself.
+    "RAY_AUTH_MODE": "token",
     "TOKENIZERS_PARALLELISM": "true",
 }
-
-# Ray Data sets up its own loggers at first use, from this file or with a console handler.
-_DATA_LOGGING = """
-version: 1
-disable_existing_loggers: false
-handlers:
-  file: {class: logging.FileHandler, filename: %s, level: INFO, delay: true}
-loggers:
-  ray.data: {level: INFO, handlers: [file], propagate: false}
-"""
-
 
 @dataclass(frozen=True)
 class Resources:
@@ -127,14 +116,13 @@ def _temp_dir() -> str:
 
 def _log_to_file(log_file: str | None, temp: str) -> None:
     """Send the loggers of Ray and DeepSpeed to a file, away from the console."""
+    import ray.data  # sets up its console handler when imported, so that has to come first
+
     path = Path(log_file).resolve() if log_file is not None else Path(temp) / "xalign.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("ray", "ray.train", "ray.tune", "deepspeed", "DeepSpeed"):
+    for name in ("ray", ray.data.__name__, "ray.train", "ray.tune", "deepspeed", "DeepSpeed"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
-    settings = Path(temp) / "ray-data-logging.yaml"
-    settings.write_text(_DATA_LOGGING % json.dumps(str(path)), "utf-8")
-    os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(settings))

@@ -177,9 +177,15 @@ def _run_pool(
     actors = min(resources.embed_actors(runtime), len(missing))
     threads = None if resources.gpus else max(1, resources.cpus // (actors * resources.nodes))
     ds = ray.data.from_items([{"block": i, "texts": blocks[i]} for i in missing])
+    settings = asdict(job) | {"encoder": job.encoder.model_dump()}
+
+    class Worker(_BlockEmbedder):
+        # Arguments given to the constructor would go to the object store, and a restart could lose them.
+        def __init__(self) -> None:
+            super().__init__(settings, str(home), threads)
+
     done = ds.repartition(len(missing)).map_batches(
-        _BlockEmbedder,
-        fn_constructor_args=(asdict(job) | {"encoder": job.encoder.model_dump()}, str(home), threads),
+        Worker,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=actors),
         # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.

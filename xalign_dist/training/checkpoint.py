@@ -188,5 +188,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer | None, tensors: dict[str
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, _, key = name.partition(".")
-        state.setdefault(int(number), {})[key] = value
+        state.setdefault(int(number), {})[key] = value.clone()
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
