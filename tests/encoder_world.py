@@ -109,9 +109,22 @@ def write_e5_file(path: Path) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     d, f, layers, positions, pieces = 8, 16, 2, 16, ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁ab", "c", "é"]
     vocab = len(pieces) + 1
-    shapes = {"emb.word": vocab * d, "emb.pos": positions * d, "emb.type": 2 * d, "emb.ln.w": d, "emb.ln.b": d}
+    shapes = {
+        "emb.word": vocab * d,
+        "emb.pos": positions * d,
+        "emb.type": 2 * d,
+        "emb.ln.w": d,
+        "emb.ln.b": d,
+    }
     for i in range(layers):
-        for name, rows, columns in (("q", d, d), ("k", d, d), ("v", d, d), ("ao", d, d), ("fi", f, d), ("fo", d, f)):
+        for name, rows, columns in (
+            ("q", d, d),
+            ("k", d, d),
+            ("v", d, d),
+            ("ao", d, d),
+            ("fi", f, d),
+            ("fo", d, f),
+        ):
             shapes |= {f"l{i}.{name}.w": rows * columns, f"l{i}.{name}.b": rows}
         shapes |= {f"l{i}.{n}.{p}": d for n in ("aln", "oln") for p in "wb"}
     blob = "".join(pieces).encode()

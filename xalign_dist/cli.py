@@ -232,16 +232,21 @@ def schema() -> None:
     sys.stdout.write(json.dumps(RunConfig.model_json_schema(), indent=1) + "\n")
 
 
-def _add_plugins() -> None:
-    """Verbs of the layers above (jobs, tuning) announce themselves, so that nothing here imports them."""
+def _add_plugins(arguments: list[str]) -> None:
+    """Verbs of the layers above (jobs, tuning) announce themselves, so that nothing here imports them.
+
+    They are loaded only when called for: each brings Ray along, which takes seconds.
+    """
+    verb = next((a for a in arguments if not a.startswith("-")), None)
     for point in entry_points(group="xalign.verbs"):
-        app.command(name=point.name)(point.load())
+        if verb in (None, point.name):
+            app.command(name=point.name)(point.load())
 
 
 def main() -> None:
     """The console script: errors of the user's are one message, never a traceback (without --debug)."""
-    _add_plugins()
     try:
+        _add_plugins(sys.argv[1:])
         app(standalone_mode=True)
     except XalignError as err:
         if _state["debug"]:

@@ -16,7 +16,9 @@ _SPACE = re.compile(r"\s+")
 # ftfy takes 100 times longer than a scan; text of printable ASCII cannot need it.
 _PLAIN = re.compile(r"[ -%'-~]*\Z")
 
-_FTFY = ftfy.TextFixerConfig(unescape_html=False, uncurl_quotes=False, fix_character_width=False)
+_FTFY = ftfy.TextFixerConfig(
+    normalization="NFC", unescape_html=False, uncurl_quotes=False, fix_character_width=False
+)
 
 
 def normalise(text: str, unescape_html: bool = True) -> str:
@@ -28,7 +30,7 @@ def normalise(text: str, unescape_html: bool = True) -> str:
     if not _PLAIN.match(text):
         if unescape_html and "&" in text:
             text = _ENTITY.sub(lambda m: html.unescape(m.group()), text)
-        text = unicodedata.normalize("NFC", ftfy.fix_text(text, _FTFY))
+        text = ftfy.fix_text(text, _FTFY)
         text = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
     return _SPACE.sub(" ", text).strip()
 

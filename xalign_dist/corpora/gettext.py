@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-import struct
+import re
 from collections.abc import Iterator
 from gettext import GNUTranslations
+from pathlib import PurePosixPath
 from typing import Any
 
 import polib
@@ -15,16 +16,17 @@ from xalign_dist.corpora.lines import bare_name, open_binary
 from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import DataError
 
-FUZZY = "fuzzy"
+_CHARSET = re.compile(rb"charset=([\w.:-]+)", re.IGNORECASE)
+_DEFAULT = re.compile(r'^Default:\s*"(.*)"\s*$', re.DOTALL)
 
 
 def read_gettext(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
     """Message and translation as src (English unless configured) and tgt.
 
-    The translations' language is the catalog's header ``Language`` unless configured. Fuzzy
-    entries are refused; untranslated and obsolete ones are not rows. A plural message gives two
-    rows: the singular with the first plural form, the plural with the last one. As sentences,
-    the translations alone.
+    Fuzzy and obsolete entries become rejects; untranslated ones are no rows. A plural message
+    gives two rows: the singular, and the plural with the last plural form. Where the message is
+    a key, its English is the extracted comment ``Default: "..."``. The target language comes
+    from the header, else from the folder above LC_MESSAGES. As sentences, the translations alone.
 
     Raises:
         DataError: not a catalog.
@@ -33,45 +35,52 @@ def read_gettext(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]
         data = handle.read()
     try:
         catalog = _mo(data) if bare_name(path).endswith(".mo") else _po(data)
-    except (OSError, ValueError, LookupError, struct.error) as err:
+    except (OSError, ValueError, LookupError) as err:
         raise DataError(f"{path}: not readable as a gettext catalog ({err})", "mend the catalog") from err
-    language = catalog.metadata.get("Language") or None
+    language = catalog.metadata.get("Language") or _language_folder(path)
     number = 0
     for entry in catalog:
-        for src, tgt in _translations(entry):
+        reason = "obsolete" if entry.obsolete else "fuzzy" if entry.fuzzy else None
+        for src, tgt in _texts(entry):
             number += 1
-            if cfg.kind == "pairs":
-                fields = {"src": src, "tgt": tgt, "src_lang": "eng", "tgt_lang": language}
+            fields = _fields(src, tgt, language, cfg)
+            if reason is None:
+                yield Raw(fields, f"message {number}")
             else:
-                fields = {"text": tgt, "lang": language}
-            if language is None:
-                fields.pop("tgt_lang" if cfg.kind == "pairs" else "lang")
-            fault = "marked fuzzy: not checked by its translator" if entry.fuzzy else None
-            yield Raw(fields, f"message {number}", fault, FUZZY if fault else None)
+                yield Raw(fields, f"message {number}", f"marked as {reason}", reason)
 
 
 def _po(data: bytes) -> Any:
-    # polib takes what names an existing file for a path; with a line end it is none.
-    data = data.removeprefix(b"\xef\xbb\xbf") + b"\n"
-    text = data.decode(polib.detect_encoding(data, binary_mode=True))
-    if not any(line.startswith("msgid") for line in text.split("\n")):
-        raise ValueError("it has no msgid")
-    return polib.pofile(text)
+    charset = _CHARSET.search(data[:4096])
+    name = charset.group(1).decode("ascii") if charset else "utf-8"
+    text = data.decode("utf-8-sig" if name.lower() in ("charset", "utf-8", "utf8") else name)
+    # The added line end keeps polib from taking a one-line file for a path.
+    return polib.pofile(text + "\n")
 
 
 def _mo(data: bytes) -> Any:
-    # polib reads short strings from a cut-off file without a word; the standard library checks.
+    # polib takes a catalog that was cut off for one with shorter texts; the standard library does not.
     GNUTranslations(io.BytesIO(data))
     return polib.mofile(data)
 
 
-def _translations(entry: Any) -> Iterator[tuple[str, str]]:
-    if entry.obsolete or not entry.msgid:
-        return
+def _texts(entry: Any) -> Iterator[tuple[str, str]]:
     if entry.msgid_plural:
         forms = [entry.msgstr_plural[k] for k in sorted(entry.msgstr_plural)]
         if forms and all(forms):
             yield entry.msgid, forms[0]
             yield entry.msgid_plural, forms[-1]
     elif entry.msgstr:
-        yield entry.msgid, entry.msgstr
+        english = _DEFAULT.match(getattr(entry, "comment", "").strip())
+        yield english.group(1) if english else entry.msgid, entry.msgstr
+
+
+def _fields(src: str, tgt: str, language: str | None, cfg: CorpusConfig) -> dict[str, Any]:
+    if cfg.kind == "sentences":
+        return {"text": tgt} | ({"lang": language} if language else {})
+    return {"src": src, "tgt": tgt, "src_lang": "eng"} | ({"tgt_lang": language} if language else {})
+
+
+def _language_folder(path: str) -> str | None:
+    parts = PurePosixPath(path).parts
+    return parts[parts.index("LC_MESSAGES") - 1] if "LC_MESSAGES" in parts[1:] else None

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from xalign_dist.config import CorpusConfig
+from xalign_dist.corpora.files import ending, find_files, id_prefix, open_filesystem
 from xalign_dist.corpora.gettext import read_gettext
 from xalign_dist.corpora.hf import read_hf
 from xalign_dist.corpora.jsonl import read_jsonl
-from xalign_dist.corpora.lines import COMPRESSIONS, bare_name
+from xalign_dist.corpora.lines import bare_name
 from xalign_dist.corpora.moses import read_moses
 from xalign_dist.corpora.parquet import read_parquet
-from xalign_dist.corpora.places import locate, reason_of
 from xalign_dist.corpora.rows import Raw, RowBuilder
 from xalign_dist.corpora.tmx import read_tmx
 from xalign_dist.corpora.tsv import read_tsv
 from xalign_dist.errors import ConfigError, DataError
-from xalign_dist.records import Chunk, text_key
+from xalign_dist.records import Chunk
 
 Reader = Callable[[str, Any, CorpusConfig], Iterator[Raw]]
 
@@ -40,24 +39,11 @@ _ENDINGS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".tsv": "tsv",
+    ".txt": "tsv",
     ".tmx": "tmx",
     ".po": "gettext",
     ".mo": "gettext",
-}
-# Read as plain lines these would give markup or bytes for sentences.
-_NOT_LINES = {
-    ".csv",
-    ".xml",
-    ".html",
-    ".htm",
-    ".zip",
-    ".tar",
-    ".tgz",
-    ".bz2",
-    ".7z",
-    ".arrow",
-    ".pdf",
-    ".pkl",
+    ".arrow": "hf",
 }
 
 
@@ -65,30 +51,38 @@ def read_corpus(cfg: CorpusConfig, rows_per_chunk: int = 10_000) -> Iterator[Chu
     """Stream the records of ``cfg.path`` (file, folder, glob, URI) in file order.
 
     Kept rows have the ``PAIR`` or ``SENTENCE`` schema, rejects the same with reason and detail.
-    Rows without an id get one made of the file's name, a key of the whole path, and the row's number.
+    Missing ids are made from the file's name and the row's number, from 0.
 
     Raises:
         DataError: missing, damaged, empty, without the needed columns, or with too many faults.
-        ConfigError: the format cannot be told from the name.
-        LanguageError: a configured language is unknown.
+        ConfigError: the format cannot be told from the name, or a setting does not fit it.
+        DependencyError: a package for this format or URI is missing.
     """
-    filesystem, root = locate(cfg.path)
-    read = 0
-    for path in _files(cfg, filesystem, root):
-        kind = cfg.format if cfg.format != "auto" else guess_format(path, cfg, filesystem)
+    filesystem, root = open_filesystem(cfg.path)
+    files = find_files(filesystem, root, _ENDINGS, cfg.format)
+    if cfg.target_path is not None and len(files) > 1:
+        raise ConfigError(
+            f"{cfg.path}: {len(files)} files for one corpora.target_path",
+            "make each pair of line-aligned files a corpus of its own",
+        )
+    left, read = cfg.max_rows, 0
+    for path in files:
+        reader = READERS[guess_format(path, cfg, filesystem) if cfg.format == "auto" else cfg.format]
         name = PurePosixPath(bare_name(path)).stem
-        limit = None if cfg.max_rows is None else cfg.max_rows - read
-        builder = RowBuilder(cfg, path, name, f"{name}-{_path_key(cfg, path, root)}", limit)
-        yield from builder.chunks(READERS[kind](path, filesystem, cfg), rows_per_chunk)
+        builder = RowBuilder(cfg, path, name, id_prefix(path, root))
+        yield from builder.chunks(reader(path, filesystem, cfg), rows_per_chunk, left)
         read += builder.read
-        if read == cfg.max_rows:
+        left = None if left is None else left - builder.read
+        if left == 0:
             break
     if read == 0:
         raise DataError(f"{cfg.path}: no rows", "the corpus is empty: check the path and the export")
 
 
 def guess_format(path: str, cfg: CorpusConfig, filesystem: Any) -> str:
-    """The format by the file's ending; a folder is a saved dataset.
+    """The format by the file's ending; a folder is a saved dataset, two files are Moses.
+
+    A file of sentences with an unknown ending is plain lines.
 
     Raises:
         ConfigError: unknown ending.
@@ -97,60 +91,12 @@ def guess_format(path: str, cfg: CorpusConfig, filesystem: Any) -> str:
         return "hf"
     if cfg.target_path is not None:
         return "moses"
-    ending = PurePosixPath(bare_name(path)).suffix.lower()
-    if ending in _ENDINGS:
-        return _ENDINGS[ending]
-    if cfg.kind == "sentences" and ending not in _NOT_LINES:
-        return "moses"  # plain lines
+    found = ending(path)
+    if cfg.kind == "sentences" and (found == ".txt" or found not in _ENDINGS):
+        return "moses"
+    if found in _ENDINGS:
+        return _ENDINGS[found]
     raise ConfigError(
-        f"{path}: the format of a {cfg.kind} corpus cannot be told from {ending or 'its name'!r}",
+        f"{path}: the format of a pairs corpus cannot be told from {found or 'its name'!r}",
         f"set corpora.format to one of {', '.join(READERS)}, or target_path for line-aligned files",
     )
-
-
-def _files(cfg: CorpusConfig, filesystem: Any, root: str) -> list[str]:
-    try:
-        if filesystem.exists(root):
-            hits = [root]
-        elif any(c in root for c in "*?["):
-            hits = sorted(filesystem.glob(root))
-        else:
-            hits = []
-        found = [path for hit in hits for path in _expanded(cfg, filesystem, hit)]
-    except OSError as err:
-        raise DataError(f"{cfg.path}: cannot be listed ({reason_of(err)})", "check its rights") from err
-    if not hits:
-        raise DataError(f"{cfg.path}: no such file or folder", "check the path of the corpus")
-    if not found:
-        endings = ", ".join((*_ENDINGS, *COMPRESSIONS))
-        raise DataError(f"{cfg.path}: no file of a known format in it", f"known endings: {endings}")
-    if len(found) > 1 and cfg.target_path is not None:
-        raise ConfigError(
-            f"{cfg.path}: {len(found)} files, but target_path names one file",
-            "list one corpus for each pair of line-aligned files",
-        )
-    return found
-
-
-def _expanded(cfg: CorpusConfig, filesystem: Any, path: str) -> list[str]:
-    if not filesystem.isdir(path) or cfg.format == "hf" or _is_dataset(filesystem, path):
-        return [path]
-    return sorted(p for p in filesystem.find(path) if _readable(p.removeprefix(path), cfg))
-
-
-def _is_dataset(filesystem: Any, folder: str) -> bool:
-    names = ("dataset_info.json", "dataset_dict.json")
-    return any(filesystem.exists(f"{folder}/{name}") for name in names)
-
-
-def _readable(inside: str, cfg: CorpusConfig) -> bool:
-    # Hidden names and _SUCCESS, _work and the like are other programs' bookkeeping.
-    if any(part.startswith((".", "_")) for part in inside.strip("/").split("/")):
-        return False
-    return cfg.format != "auto" or PurePosixPath(bare_name(inside)).suffix.lower() in _ENDINGS
-
-
-def _path_key(cfg: CorpusConfig, path: str, root: str) -> str:
-    """Tells apart rows of equally named files; the same on every machine for the same ``cfg.path``."""
-    fixed = re.split(r"[*?\[]", root)[0].rpartition("/")[0]
-    return f"{text_key(f'{cfg.path}|{path.removeprefix(fixed)}') % 16**8:08x}"

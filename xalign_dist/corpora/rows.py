@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from xalign_dist.config import CorpusConfig
-from xalign_dist.corpora.languages import UNDETERMINED, normalize_language
+from xalign_dist.corpora.languages import normalize_language
 from xalign_dist.errors import DataError, LanguageError
 from xalign_dist.records import PAIR, PAIR_REJECT, SENTENCE, SENTENCE_REJECT, Chunk
 
@@ -16,25 +16,21 @@ MAX_CHARS = 100_000
 """A longer row is a damaged file (lost line ends), not a sentence."""
 
 UNREADABLE = "unreadable"
-"""The reason of rejects that count as faults of the file."""
-
-# What of an unusable value is shown in the rejects.
+_JUDGED_FROM = 100
 _SHOWN_CHARS = 200
-# Fewer rows say too little about the share of faults while the file is still being read.
-_JUDGED_ROWS = 100
 
 
 class Raw(NamedTuple):
     """One row as a reader found it.
 
-    ``place`` names it in messages ("line 7"); ``fault`` is why it cannot be used, else None;
-    ``reason`` is given when the row is refused for what it is, without counting as a fault.
+    ``place`` names it in messages ("line 7"); ``fault`` is why it cannot be used, else None.
+    ``reason`` is the reject's; only ``unreadable`` rows count as faults of the file.
     """
 
     fields: dict[str, Any]
     place: str
     fault: str | None = None
-    reason: str | None = None
+    reason: str = UNREADABLE
 
 
 class RowBuilder:
@@ -43,53 +39,52 @@ class RowBuilder:
     Args:
         cfg: the corpus; its languages and source stand in for missing columns.
         path: the file, for messages.
-        name: the file's short name, the source of rows that name none.
-        prefix: starts the ids of rows that have none; unique to the file.
-        limit: rows to take at most; None for all.
+        name: stands in for a missing source.
+        prefix: what made ids begin with.
 
     Raises:
-        LanguageError: a configured language is unknown.
-        DataError: both configured languages are the same.
+        LanguageError: a language in ``cfg`` is not known.
     """
 
-    def __init__(
-        self, cfg: CorpusConfig, path: str, name: str, prefix: str, limit: int | None = None
-    ) -> None:
-        self.cfg, self.path, self.name, self.prefix, self.limit = cfg, path, name, prefix, limit
-        self.pairs = cfg.kind == "pairs"
-        self.schema = PAIR if self.pairs else SENTENCE
-        self.reject_schema = PAIR_REJECT if self.pairs else SENTENCE_REJECT
-        self.fixed = _fixed_languages(cfg)
+    def __init__(self, cfg: CorpusConfig, path: str, name: str, prefix: str) -> None:
+        self.cfg, self.path, self.name, self.prefix = cfg, path, name, prefix
         self.read = self.faults = 0
         self.last_fault = ""
-        self._columns_seen: set[str] = set()
+        src_lang, tgt_lang = _setting("src_lang", cfg.src_lang), _setting("tgt_lang", cfg.tgt_lang)
+        self.sides: list[tuple[str, str, str, str | None]]
+        if cfg.kind == "pairs":
+            self.schema, self.reject_schema = PAIR, PAIR_REJECT
+            self.sides = [("src_id", "src_lang", "src", src_lang), ("tgt_id", "tgt_lang", "tgt", tgt_lang)]
+        else:
+            self.schema, self.reject_schema = SENTENCE, SENTENCE_REJECT
+            self.sides = [("id", "lang", "text", src_lang)]
+        self._languages_seen: set[str] = set()
 
-    def chunks(self, rows: Iterable[Raw], size: int) -> Iterator[Chunk]:
-        """Chunks of ``size`` rows, in order.
+    def chunks(self, rows: Iterable[Raw], size: int, limit: int | None = None) -> Iterator[Chunk]:
+        """Chunks of ``size`` rows, in order, of ``limit`` rows at most.
 
         Raises:
-            DataError: more than ``max_row_fault_share`` of at least 100 rows (or of all) are faulty,
-                or nothing says which language a side is in.
+            DataError: more than ``max_row_fault_share`` of at least 100 rows (or of all) are
+                faulty, or nothing says which language a side is in.
         """
         kept: list[dict[str, Any]] = []
         rejects: list[dict[str, Any]] = []
         for raw in rows:
-            if self.limit is not None and self.read >= self.limit:
-                break
             self.read += 1
             record, fault = self._record(raw)
             if fault is None:
                 kept.append(record)
             else:
-                reason = raw.reason or UNREADABLE
-                rejects.append(record | {"reason": reason, "detail": f"{self.path}, {raw.place}: {fault}"})
-                if reason == UNREADABLE:
-                    self.faults += 1
-                    self.last_fault = f"{raw.place}: {fault}"
-                    self._judge(_JUDGED_ROWS)
+                detail = f"{self.path}, {raw.place}: {fault}"
+                rejects.append(record | {"reason": raw.reason, "detail": detail})
+                if raw.reason == UNREADABLE:
+                    self.faults, self.last_fault = self.faults + 1, f"{raw.place}: {fault}"
+                    self._judge(_JUDGED_FROM)
             if len(kept) + len(rejects) >= size:
                 yield self._chunk(kept, rejects)
                 kept, rejects = [], []
+            if self.read == limit:
+                break
         self._judge(1)
         if kept or rejects:
             yield self._chunk(kept, rejects)
@@ -109,82 +104,69 @@ class RowBuilder:
         )
 
     def _record(self, raw: Raw) -> tuple[dict[str, Any], str | None]:
-        row = {k: v for k, v in raw.fields.items() if k in self.schema.names}
-        self._columns_seen.update(row)
-        row["source"] = _storable(self.cfg.source or row.get("source") or self.name)
-        sides = (
-            (("src_id", "src_lang", "src"), ("tgt_id", "tgt_lang", "tgt"))
-            if self.pairs
-            else (("id", "lang", "text"),)
-        )
-        fault = raw.fault
-        for (id_, lang, text), fixed in zip(sides, self.fixed, strict=False):
-            given = row.get(id_)
-            row[id_] = f"{self.prefix}:{self.read - 1}:{text}" if given is None else _storable(given)
-            lang_fault, text_fault = self._language(row, lang, fixed, fault), _text_fault(row, text)
+        fields, fault = raw.fields, raw.fault
+        row: dict[str, Any] = {"source": _plain(self.cfg.source or fields.get("source") or self.name)}
+        for id_, lang, text, fixed in self.sides:
+            given = fields.get(id_)
+            row[id_] = f"{self.prefix}:{self.read - 1}:{text}" if given is None else _plain(given)
+            code, lang_fault = self._language(fields, lang, fixed, must_be_known=fault is None)
+            value, text_fault = _text(fields.get(text), text)
+            row[lang], row[text] = code, value
             fault = fault or lang_fault or text_fault
-        if fault is None and self.pairs and row["src_lang"] == row["tgt_lang"] != UNDETERMINED:
-            fault = f"same language: both sides are {row['src_lang']}"
         return row, fault
 
-    def _language(self, row: dict[str, Any], column: str, fixed: str | None, fault: str | None) -> str | None:
-        """Puts the language's code into ``row``; why it cannot, else None."""
+    def _language(
+        self, fields: dict[str, Any], column: str, fixed: str | None, must_be_known: bool
+    ) -> tuple[str | None, str | None]:
+        """(code, fault). A column that no row has had is the file's fault, and stops the run."""
         if fixed is not None:
-            row[column] = fixed
-            return None
-        code = row.get(column)
-        if code is None:
-            if column in self._columns_seen or fault is not None:
-                return f"{column} is null"
+            return fixed, None
+        if column in fields:
+            self._languages_seen.add(column)
+        elif must_be_known and column not in self._languages_seen:
             setting = "tgt_lang" if column == "tgt_lang" else "src_lang"
             raise DataError(
                 f"{self.path}: neither a column {column!r} nor a setting says which language it is",
                 f"set corpora.{setting} (or map a column to {column})",
             )
-        row[column] = _storable(code)
+        code = fields.get(column)
+        if code is None:
+            return None, f"{column} is null"
         try:
-            row[column] = normalize_language(row[column])
+            return normalize_language(str(code)), None
         except LanguageError as err:
-            return f"{column}: {err.problem}"
+            return _plain(code)[:_SHOWN_CHARS], f"{column}: {err.problem}"
+
+
+def _setting(name: str, code: str | None) -> str | None:
+    if code is None:
         return None
+    try:
+        return normalize_language(code)
+    except LanguageError as err:
+        raise LanguageError(f"corpora.{name}: {err.problem}", err.remedy) from None
 
 
-def _fixed_languages(cfg: CorpusConfig) -> tuple[str | None, str | None]:
-    found: list[str | None] = []
-    tgt_lang = cfg.tgt_lang if cfg.kind == "pairs" else None
-    for setting, code in (("src_lang", cfg.src_lang), ("tgt_lang", tgt_lang)):
-        try:
-            found.append(None if code is None else normalize_language(code))
-        except LanguageError as err:
-            raise LanguageError(f"corpora.{setting} of {cfg.path}: {err.problem}", err.remedy) from None
-    src, tgt = found
-    if src is not None and src == tgt != UNDETERMINED:
-        raise DataError(
-            f"{cfg.path}: src_lang {cfg.src_lang!r} and tgt_lang {cfg.tgt_lang!r} are the same language ({src})",
-            "pairs need two languages: correct corpora.src_lang or tgt_lang, or read it as sentences",
-        )
-    return src, tgt
+def _plain(value: object) -> str:
+    """A string that Arrow can hold: JSON may smuggle in halves of surrogate pairs, which UTF-8 has not."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _text_fault(row: dict[str, Any], column: str) -> str | None:
-    """Why the text cannot be used, else None; what is not text is put into words for the rejects."""
-    value = row.get(column)
+def _text(value: object, column: str) -> tuple[str | None, str | None]:
+    """(text, fault)."""
     if value is None:
-        return f"{column} is null"
+        return None, f"{column} is null"
     if not isinstance(value, str):
-        row[column] = _storable(value)
-        return f"{column} is {type(value).__name__}, not text"
+        return _plain(value)[:_SHOWN_CHARS], f"{column} is {type(value).__name__}, not text"
     if len(value) > MAX_CHARS:
-        row[column] = _storable(value[:_SHOWN_CHARS])
-        return f"{column} has {len(value):,} characters, more than {MAX_CHARS:,}"
-    if not value.isascii():
-        row[column] = _storable(value)
-        if row[column] != value:
-            return f"{column} has half a surrogate pair, which is no character"
-    return None
-
-
-def _storable(value: Any) -> str:
-    """A value as text that UTF-8 can hold; what is no text is cut short."""
-    text = value if isinstance(value, str) else str(value)[:_SHOWN_CHARS]
-    return text.encode("utf-8", "replace").decode("utf-8")
+        return (
+            _plain(value[:_SHOWN_CHARS]),
+            f"{column} has {len(value):,} characters, more than {MAX_CHARS:,}",
+        )
+    if value.isascii():
+        return value, None
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as err:
+        return _plain(value), f"{column} is not Unicode at character {err.start}"
+    return value, None

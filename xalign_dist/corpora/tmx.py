@@ -16,11 +16,8 @@ from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import DataError, LanguageError
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
-# What stands in these elements is a formatter's code, not text; what follows them is text.
-_CODE_ELEMENTS = {"bpt", "ept", "it", "ph", "ut"}
-
-Variant = tuple[str, str]
-"""(language code, text) of one side of a unit."""
+# What they hold is markup of the translated document, not its text.
+_CODES = {"bpt", "ept", "it", "ph", "ut"}
 
 
 def read_tmx(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
@@ -29,71 +26,62 @@ def read_tmx(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
     Raises:
         DataError: not well-formed, or it declares entities.
     """
+    number = 0
+    body: Element | None = None
     try:
         with open_binary(path, filesystem) as handle:
-            for number, unit in enumerate(_units(handle), start=1):
-                yield _row(_variants(unit), f"unit {number}", cfg)
-    except (ParseError, DefusedXmlException, LookupError, ValueError) as err:
+            for event, element in iterparse(handle, events=("start", "end")):
+                name = _name(element)
+                if event == "start":
+                    body = element if name == "body" else body
+                elif name == "tu":
+                    number += 1
+                    yield _unit(_variants(element), number, cfg)
+                    if body is not None:
+                        body.clear()  # not only the unit: an emptied unit would still be kept
+    except (ParseError, DefusedXmlException, LookupError) as err:
         raise DataError(f"{path}: not readable as TMX ({err})", "mend the XML near that place") from err
 
 
-def _units(handle: Any) -> Iterator[Element]:
-    body: Element | None = None
-    for event, element in iterparse(handle, events=("start", "end")):
-        if event == "start" and element.tag == "body":
-            body = element
-        elif event == "end" and element.tag == "tu":
-            yield element
-            # Emptying the unit alone would leave millions of empty elements in the tree.
-            (element if body is None else body).clear()
+def _name(element: Element) -> str:
+    return str(element.tag).rpartition("}")[2]
 
 
-def _variants(unit: Element) -> list[Variant]:
+def _variants(unit: Element) -> list[tuple[str, str]]:
     found = []
-    for variant in unit.iter("tuv"):
-        segment = variant.find("seg")
-        code = variant.get(_XML_LANG) or variant.get("lang") or ""
-        if segment is not None:
-            found.append((code, _text(segment)))
+    for variant in unit:
+        segment = next((e for e in variant if _name(e) == "seg"), None)
+        if _name(variant) == "tuv" and segment is not None:
+            code = variant.get(_XML_LANG) or variant.get("lang") or ""
+            found.append((code, "".join(_text(segment))))
     return found
 
 
-def _text(segment: Element) -> str:
-    for element in list(segment.iter()):
-        if element.tag in _CODE_ELEMENTS:
-            tail = element.tail
-            element.clear()
-            element.tail = tail
-    return "".join(segment.itertext())
+def _text(element: Element) -> Iterator[str]:
+    if _name(element) not in _CODES:
+        yield element.text or ""
+        for child in element:
+            yield from _text(child)
+            yield child.tail or ""
 
 
-def _row(variants: list[Variant], place: str, cfg: CorpusConfig) -> Raw:
+def _unit(variants: list[tuple[str, str]], number: int, cfg: CorpusConfig) -> Raw:
+    place = f"unit {number}"
     if cfg.kind == "sentences":
-        found = _pick(variants, cfg.src_lang)
-        return Raw(
-            {"lang": found[0], "text": found[1]} if found else {}, place, None if found else _lacks(variants)
-        )
-    if cfg.src_lang is None and cfg.tgt_lang is not None:
-        tgt = _pick(variants, cfg.tgt_lang)
-        src = _pick([v for v in variants if v is not tgt], None)
-    else:
-        src = _pick(variants, cfg.src_lang)
-        tgt = _pick([v for v in variants if v is not src], cfg.tgt_lang)
+        chosen = _pick(variants, cfg.src_lang, 0)
+        return Raw({"lang": chosen[0], "text": chosen[1]}, place) if chosen else Raw({}, place, "no segment")
+    src, tgt = _pick(variants, cfg.src_lang, 0), _pick(variants, cfg.tgt_lang, 1)
     if src is None or tgt is None:
-        return Raw({}, place, _lacks(variants))
+        codes = ", ".join(code for code, _ in variants) or "none"
+        return Raw({}, place, f"it has not both languages, but: {codes}")
     return Raw({"src_lang": src[0], "src": src[1], "tgt_lang": tgt[0], "tgt": tgt[1]}, place)
 
 
-def _lacks(variants: list[Variant]) -> str:
-    codes = ", ".join(code or "?" for code, _ in variants) or "no language"
-    return f"has segments in {codes}: a language is missing"
-
-
-def _pick(variants: list[Variant], lang: str | None) -> Variant | None:
+def _pick(variants: list[tuple[str, str]], lang: str | None, place: int) -> tuple[str, str] | None:
     if lang is None:
-        return variants[0] if variants else None
+        return variants[place] if len(variants) > place else None
     wanted = normalize_language(lang)
-    return next((v for v in variants if _is(v[0], wanted)), None)
+    return next(((code, text) for code, text in variants if _is(code, wanted)), None)
 
 
 def _is(code: str, wanted: str) -> bool:

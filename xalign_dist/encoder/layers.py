@@ -32,6 +32,13 @@ def forward_options(backbone: Any) -> frozenset[str]:
     return frozenset(inspect.signature(base_model(backbone).forward).parameters)
 
 
+def position_padding(backbone: Any) -> int | None:
+    """The padding id behind which RoBERTa's positions start; None: positions start at 0."""
+    table = getattr(getattr(base_model(backbone), "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return padding if padding is None else int(padding)
+
+
 def resolve_layer(backbone: Any, layer: int) -> int:
     """Layer counted from the embeddings (0) to the last (depth); negative: from the last (-1).
 

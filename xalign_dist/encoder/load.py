@@ -18,12 +18,14 @@ from torch import nn
 from xalign_dist.config.model import EncoderConfig
 from xalign_dist.encoder.builtin import PREFIX, parse_builtin
 from xalign_dist.encoder.head import build_head, constrain, fits
-from xalign_dist.encoder.layers import base_model, is_causal
+from xalign_dist.encoder.layers import base_model, is_causal, position_padding
 from xalign_dist.encoder.layout import Layout, read_layout
 from xalign_dist.encoder.model import Encoder
 from xalign_dist.encoder.pooling import Pooling
 from xalign_dist.encoder.sources import local_directory
 from xalign_dist.errors import DependencyError, ModelError
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
 
 def load_encoder(
@@ -47,9 +49,9 @@ def load_encoder(
     config = config or EncoderConfig(model=spec)
     layers = parse_builtin(spec) if spec.startswith(PREFIX) else None
     layout = read_layout(local_directory(spec))
-    _require_weights(layout.transformer, spec)
+    _require_files(layout.transformer, spec)
     backbone, tokenizer = _load_transformers(layout.transformer, spec, layers)
-    limits = [config.max_tokens, layout.max_tokens, _positions(backbone)]
+    limits = [config.max_tokens, layout.max_tokens, _positions(backbone), int(tokenizer.model_max_length)]
     encoder = Encoder(
         _adapt(backbone, config),
         tokenizer,
@@ -66,7 +68,7 @@ def load_encoder(
     return encoder.eval()
 
 
-def _require_weights(directory: Path, spec: str) -> None:
+def _require_files(directory: Path, spec: str) -> None:
     if not (directory / "config.json").exists():
         raise ModelError(f"{spec}: no config.json in {directory}", "give a model directory")
     if not any(directory.glob("*.safetensors")):
@@ -76,6 +78,9 @@ def _require_weights(directory: Path, spec: str) -> None:
             f"{spec}: {found} in {directory}; weights are read from safetensors only",
             "convert it: AutoModel.from_pretrained(path).save_pretrained(path)",
         )
+    if not any(True for pattern in _TOKENIZER_FILES for _ in directory.glob(pattern)):
+        # transformers would make up an empty one.
+        raise ModelError(f"{spec}: no tokenizer in {directory}", "save the model's tokenizer there too")
 
 
 def _load_transformers(directory: Path, spec: str, layers: int | None) -> tuple[Any, Any]:
@@ -151,11 +156,8 @@ def _quiet() -> Iterator[None]:
 
 def _positions(backbone: Any) -> int | None:
     limit = getattr(backbone.config, "max_position_embeddings", None)
-    table = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    if limit is not None and padding is not None:
-        limit -= padding + 1  # RoBERTa's positions start behind the padding index
-    return limit if limit is None else int(limit)
+    padding = position_padding(backbone)
+    return limit if limit is None or padding is None else int(limit) - padding - 1
 
 
 def _pooling(config: EncoderConfig, layout: Layout, backbone: Any, spec: str) -> Pooling:
@@ -189,7 +191,9 @@ def _head(config: EncoderConfig, layout: Layout, width: int, spec: str) -> nn.Se
 def _adapt(backbone: Any, config: EncoderConfig) -> Any:
     if config.gradient_checkpointing:
         try:
-            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # Named activation_checkpointing_enable in later releases of transformers 5.
+            enable = getattr(backbone, "activation_checkpointing_enable", None)
+            (enable or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
         except ValueError as err:
             raise ModelError(
                 f"{type(backbone).__name__}: cannot recompute activations ({err})",

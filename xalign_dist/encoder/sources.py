@@ -34,9 +34,9 @@ def local_directory(spec: str) -> Path:
     elif "://" in spec:
         return _fetch(spec)
     path = Path(spec).expanduser()
-    if path.is_dir():
+    if spec and path.is_dir():
         return path
-    if path.exists():
+    if spec and path.exists():
         raise ModelError(f"{spec}: is a file, not a model directory", "give the directory that holds it")
     if path.is_absolute() or spec.startswith((".", "~")) or not spec or spec.count("/") > 1:
         raise ModelError(f"{spec!r}: no such directory", f"check the path, {_OTHERS}")

@@ -14,26 +14,22 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from xalign_dist.encoder.layers import base_model
+from xalign_dist.encoder.layers import base_model, position_padding
 from xalign_dist.encoder.model import Encoder, Side, TrimmedVocabulary, special_id
 from xalign_dist.errors import ModelError
 from xalign_dist.records import Int64
 
 _BLOCK_TEXTS = 10_000
-#: RoBERTa counts positions from the padding id, so a padding id under this keeps its place: all ids
-#: before it stay.
-_LOW_ID = 1000
 
 
 def used_ids(encoder: Encoder, texts: Iterable[str]) -> Int64:
     """Full-vocabulary ids that ``texts`` (with either prefix) and special tokens use, ascending ``[R]``."""
     tokenizer, size = encoder.tokenizer, _table(encoder).num_embeddings
     seen_V = np.zeros(size, dtype=bool)
-    padding = special_id(tokenizer, "pad")
-    special = [*tokenizer.all_special_ids, padding, special_id(tokenizer, "unk", "eos", "pad")]
-    seen_V[[i for i in special if i < size]] = True
-    if padding < _LOW_ID:
-        seen_V[:padding] = True
+    special = [special_id(tokenizer, "pad"), special_id(tokenizer, "unk", "eos", "pad")]
+    seen_V[[i for i in (*tokenizer.all_special_ids, *special) if i < size]] = True
+    # Positions that are counted from the padding id need it where it is: ids before it stay.
+    seen_V[: position_padding(encoder.backbone) or 0] = True
     sides: tuple[Side, ...] = ("query", "passage")
     if encoder.query_prefix == encoder.passage_prefix:
         sides = ("query",)

@@ -73,8 +73,9 @@ def write_ledger(folder: str | Path, rows: Rows, state: LedgerState, events: Row
     except OSError as err:
         raise OutputError(f"{home}: cannot be written ({err})", "choose another --out") from None
     finally:
-        for aside in asides:
-            aside.unlink(missing_ok=True)
+        # os.path.exists, unlike unlink(missing_ok=True), bears a parent that is a file.
+        for aside in filter(os.path.exists, asides):
+            aside.unlink()
 
 
 def read_ledger(folder: str | Path) -> tuple[Rows, LedgerState, Rows]:

@@ -93,7 +93,7 @@ class Candidates(NamedTuple):
 
 
 def find_candidates(view: View) -> Candidates:
-    """Mutual best by margin; ties go to the lower row, so the answer does not depend on shards."""
+    """Mutual best by margin among the K nearest; ties go to the lower row, whatever the shards."""
     best, tgt_of_src = best_of(view.src.margin, view.src.ids)
     _, src_of_tgt = best_of(view.tgt.margin, view.tgt.ids)
     src = np.flatnonzero(tgt_of_src != MISSING)

@@ -79,26 +79,20 @@ def mine(
     Raises:
         DataError: as :func:`mine_from_neighbours`; vectors that do not fit the tables or each other.
     """
-    lists: list[Neighbours | None] = []
+    if not views:
+        raise DataError("no vectors to mine with", "give at least one view")
+    lists: list[Neighbours] = []
     for src_ND, tgt_MD in views[:2]:
         if len(src_ND) != src_table.num_rows or len(tgt_MD) != tgt_table.num_rows:
             raise DataError("there are not as many vectors as sentences", "embed every sentence once")
         src = check_vectors(src_ND, "source")
         tgt = check_vectors(tgt_MD, "target", src.shape[1])
         lists += [search(src, tgt, cfg.neighbours), search(tgt, src, cfg.neighbours)]
-    forward, backward, second_forward, second_backward = [*lists, None, None][:4]
-    if forward is None or backward is None:
-        raise DataError("no vectors to mine with", "give at least one view")
+    second: tuple[Neighbours | None, Neighbours | None] = (None, None)
+    if len(views) > 1:
+        second = lists[2], lists[3]
     return mine_from_neighbours(
-        src_table,
-        tgt_table,
-        forward,
-        backward,
-        second_forward,
-        second_backward,
-        cfg,
-        round_=round_,
-        seed=seed,
+        src_table, tgt_table, lists[0], lists[1], *second, cfg, round_=round_, seed=seed
     )
 
 

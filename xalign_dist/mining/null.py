@@ -38,6 +38,7 @@ LEAST_EVENTS = 15.0
 LEAST_EVENTS_APART = 30
 RESAMPLES = 100
 WIDEST_INTERVAL = 0.3
+HARDLY_BETTER = 0.65
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def estimate(found: Candidates, view: View, second: View | None, iterations: int
     rng = np.random.default_rng(seed)
     means = [experiment.confidence(confidence, rng).mean() for _ in range(RESAMPLES)]
     low, high = (float(p) for p in np.percentile(means, (2.5, 97.5)))
-    note = _doubts(count, float(confidence.sum()), low, high)
+    note = _doubts(confidence, low, high)
     return Estimate(confidence.astype(np.float32), experiment.agrees, low, high, not note, note, used)
 
 
@@ -173,11 +174,15 @@ def _strata(agrees_C: Bool, same_F: Bool) -> list[tuple[Bool, Bool]]:
     return apart
 
 
-def _doubts(count: int, matched: float, low: float, high: float) -> str:
-    if count < LEAST_CANDIDATES:
-        return f"{count} candidates, too few to calibrate"
+def _doubts(confidence_C: Float64, low: float, high: float) -> str:
+    if len(confidence_C) < LEAST_CANDIDATES:
+        return f"{len(confidence_C)} candidates, too few to calibrate"
+    matched = float(confidence_C.sum())
     if matched < LEAST_EVENTS:
         return f"about {matched:.0f} confident pairs, too few to learn from"
     if high - low > WIDEST_INTERVAL:
         return f"the share of right candidates lies anywhere between {low:.2f} and {high:.2f}"
+    likely = confidence_C[confidence_C > START]
+    if len(likely) and likely.mean() < HARDLY_BETTER:
+        return "even the best candidates are hardly more likely right than wrong"
     return ""

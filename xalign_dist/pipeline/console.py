@@ -45,7 +45,7 @@ class Screen:
     def say(self, *lines: Any) -> None:
         """Print renderables as they are."""
         for line in lines:
-            self.console.print(line)
+            self.console.print(line, soft_wrap=isinstance(line, str))
 
     @contextlib.contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "rows") -> Iterator[Advance]:
@@ -75,7 +75,9 @@ class Screen:
         seconds = time.time() - started
         speed = f", {count / seconds:,.0f} {unit}/s" if count and seconds > 0 else ""
         amount = f"  {count:,} {unit}" if count else ""
-        self.console.print(f"[green]done[/]  {title}{amount}  [dim]{seconds:.1f} s{speed}[/]")
+        self.console.print(
+            f"[green]done[/]  {title}{amount}  [dim]{seconds:.1f} s{speed}[/]", soft_wrap=True
+        )
 
     def skipped(self, title: str) -> None:
         """Say that a stage was already finished."""

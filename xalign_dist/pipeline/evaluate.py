@@ -57,7 +57,7 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
     """Measure every arm of the run on its suite, and the system's own estimates against ``truth``."""
     config, run = context.config, context.run
     final = run.arm(ADAPTIVE, config.rounds.count) / "model"
-    suite = _suite(config, corpus, run.root)
+    suite = run_suite(config, corpus, run.root)
     suite_files = [t.path for task in suite.tasks for t in task.data.values()]
     inputs = digest(
         suite.model_dump(),
@@ -88,7 +88,7 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
     run_stage(context.screen, context.manifest, "evaluate", "evaluate", inputs, outputs, work, unit="texts")
 
 
-def _suite(config: RunConfig, corpus: Corpus, root: Path) -> Suite:
+def run_suite(config: RunConfig, corpus: Corpus, root: Path) -> Suite:
     """The configured suite, else retrieval on the pairs that the run held out."""
     if config.evaluation.suite is not None:
         return load_suite(config.evaluation.suite)

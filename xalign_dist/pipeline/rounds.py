@@ -22,7 +22,7 @@ from xalign_dist.pipeline.report import report_run
 from xalign_dist.pipeline.score import PAIRS_FILE, score, thresholds
 from xalign_dist.pipeline.train import VOCABULARY_FILE, Slice, train_slice, write_vocabulary
 from xalign_dist.pipeline.truth import Truth
-from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus
+from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus, is_embedded
 from xalign_dist.scoring import read_audit, write_audit
 
 ADAPTIVE, INFONCE = "adaptive", "infonce"
@@ -76,6 +76,9 @@ def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> Vector
     texts = list(dict.fromkeys(corpus.training_texts() + corpus.dev_texts()))
     layer = config.mining.view_layer if config.mining.second_view == "layer" else None
     job = EmbedJob(model, config.encoder, config.runtime.embed_batch, layer)
+    if is_embedded(texts, job, str(context.run.vectors)):
+        context.screen.skipped(title)
+        return embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources)
     with context.screen.stage(title, len(texts), "texts") as advance:
         return embed_corpus(
             texts, job, str(context.run.vectors), config.runtime, context.resources, advance

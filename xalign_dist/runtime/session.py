@@ -28,8 +28,6 @@ _QUIET = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_MEMORY_MONITOR": "0",
-    # Named, because Ray warns on the console when it has to choose this by itself.
-    "RAY_AUTH_MODE": "token",
     "TOKENIZERS_PARALLELISM": "true",
 }
 
@@ -122,6 +120,8 @@ def _log_to_file(log_file: str | None, temp: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # Ray announces at warning level that it does the right thing: token authentication is on.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     for name in ("ray", ray.data.__name__, "ray.train", "ray.tune", "deepspeed", "DeepSpeed"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -150,19 +150,29 @@ def embed_corpus(
 
     ``progress`` is called with the number of texts newly done, block by block.
     """
-    unique = sorted(dict.fromkeys(texts), key=lambda t: (len(t), t))
-    if not unique:
-        raise DataError("no texts to embed", "check that the corpora are not empty after cleaning")
-    digest = hashlib.sha256("\x00".join(unique).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    home = Path(folder) / f"{job.fingerprint()}-{digest}"
+    home, blocks, missing = _plan(texts, job, folder)
     home.mkdir(parents=True, exist_ok=True)
-    blocks = [unique[i : i + BLOCK_TEXTS] for i in range(0, len(unique), BLOCK_TEXTS)]
-    missing = [i for i in range(len(blocks)) if not _block_path(home, i).exists()]
     if progress is not None:
         progress(sum(len(b) for i, b in enumerate(blocks) if i not in set(missing)))
     if missing:
         _run_pool(blocks, missing, job, home, runtime, resources, progress)
     return _open(home, len(blocks))
+
+
+def is_embedded(texts: Iterable[str], job: EmbedJob, folder: str) -> bool:
+    """Whether :func:`embed_corpus` with the same arguments would have nothing left to do."""
+    return not _plan(texts, job, folder)[2]
+
+
+def _plan(texts: Iterable[str], job: EmbedJob, folder: str) -> tuple[Path, list[list[str]], list[int]]:
+    """Folder of the vectors, blocks of distinct texts, and the blocks that are not on disk yet."""
+    unique = sorted(dict.fromkeys(texts), key=lambda t: (len(t), t))
+    if not unique:
+        raise DataError("no texts to embed", "check that the corpora are not empty after cleaning")
+    digest = hashlib.sha256("\x00".join(unique).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    home = Path(folder) / f"{job.fingerprint()}-{digest}"
+    blocks = [unique[i : i + BLOCK_TEXTS] for i in range(0, len(unique), BLOCK_TEXTS)]
+    return home, blocks, [i for i in range(len(blocks)) if not _block_path(home, i).exists()]
 
 
 def _run_pool(

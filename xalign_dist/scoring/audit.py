@@ -73,7 +73,9 @@ def write_audit(entries: Sequence[AuditEntry], path: str | Path) -> None:
     except OSError as err:
         raise OutputError(f"{target}: cannot be written ({err})", "choose another --out") from None
     finally:
-        aside.unlink(missing_ok=True)
+        # os.path.exists, unlike unlink(missing_ok=True), bears a parent that is a file.
+        if os.path.exists(aside):
+            aside.unlink()
 
 
 def _plain(value: Any) -> Any:

@@ -59,7 +59,9 @@ def test_a_free_head_does_not_stay_orthogonal():
 def test_constraining_a_trained_orthogonal_matrix_does_not_move_it():
     head = build_head("linear", 8)
     with torch.no_grad():
-        head[0].weight.copy_(torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(1)))[0])
+        head[0].weight.copy_(
+            torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(1)))[0]
+        )
     before = head(X).detach()
     torch.testing.assert_close(constrain(head)(X), before, atol=1e-5, rtol=1e-5)
 

@@ -86,10 +86,10 @@ def test_a_shard_survives_the_disk(kind: str, tmp_path: Path) -> None:
 
 def test_a_damaged_or_missing_shard_is_named(tmp_path: Path) -> None:
     path = tmp_path / "1.index"
-    with pytest.raises(DataError, match="1.index: no such"):
+    with pytest.raises(DataError, match=r"1\.index: no such"):
         load_index(path)
     path.write_bytes(b"not an index")
-    with pytest.raises(DataError, match="1.index: damaged"):
+    with pytest.raises(DataError, match=r"1\.index: damaged"):
         load_index(path)
 
 

@@ -36,8 +36,8 @@ def slow_margins(src: np.ndarray, tgt: np.ndarray, k: int) -> np.ndarray:
 
 def test_candidates_are_the_mutual_best_of_the_margin_matrix() -> None:
     src, tgt = world(40, 30, 0)
-    margin = slow_margins(src, tgt, 8)
-    found = find_candidates(full_view(src, tgt, 8))
+    margin = slow_margins(src, tgt, 70)
+    found = find_candidates(full_view(src, tgt, 70))
     expected = [i for i in range(70) if margin[:, margin[i].argmax()].argmax() == i]
     assert found.src.tolist() == expected
     assert found.tgt.tolist() == margin[expected].argmax(axis=1).tolist()

@@ -46,7 +46,7 @@ def named(job: TrainJob, name: str, **changes: Any) -> TrainJob:
 
 
 def test_training_aligns_the_languages_and_reports_every_step(tmp_path: Path) -> None:
-    job = tiny_job(tmp_path, stop_step=60, total_steps=60, training={"batch_pairs": 24, "learning_rate": 3e-3})
+    job = tiny_job(tmp_path, stop_step=60, total_steps=60, training={"batch_pairs": 24, "learning_rate": 2e-2})
     records: list[StepRecord] = []
     result = run_training(job, report=records.append)
     assert [r.step for r in records] == list(range(1, 61))
@@ -124,10 +124,15 @@ def test_a_new_language_in_a_later_round_keeps_what_the_discriminator_knows(tmp_
     for name in ("src_lang", "tgt_lang"):
         np.save(more / f"{name}.npy", np.load(more / f"{name}.npy") + 1)
     assert TrainingSet.open(str(more)).languages == ["cym", "deu", "eng", "fra"]
-    second = named(job, "second", training_set=str(more), start_step=4, stop_step=5, init_checkpoint=first.work)
-    run_training(dataclasses.replace(second, training=second.training.model_copy(update={"learning_rate": 1e-12})))
+    second = named(
+        job, "second", training_set=str(more), start_step=4, stop_step=5, init_checkpoint=first.work
+    )
+    run_training(second)
     old, new = (Checkpoints.load(j.work).tensors["objective"] for j in (first, second))
-    torch.testing.assert_close(new["adversary.output.weight"][1:], old["adversary.output.weight"], atol=1e-5, rtol=0)
+    name = "adversary.output.weight"
+    assert (new[name].shape, old[name].shape) == ((4, 64), (3, 64))
+    # One step of AdamW moves a weight by its rate, 1e-3 at most.
+    torch.testing.assert_close(new[name][1:], old[name], atol=2e-3, rtol=0)
 
 
 class Poisoned(TorchEngine):
@@ -147,7 +152,7 @@ def test_non_finite_loss_stops_or_is_skipped_by_config(
 ) -> None:
     job = tiny_job(tmp_path, training={"chunk_pairs": chunk})
     Poisoned.calls = 0 if chunk is None else -2
-    with pytest.raises(TrainingError, match=r"step \d: loss nan .* \(training rows \d+, .*non_finite=skip"):
+    with pytest.raises(TrainingError, match=r"(?s)step 3: loss nan .* \(training rows \d+, .*non_finite=skip"):
         run_training(job, Poisoned)
     Poisoned.calls = 0 if chunk is None else -2
     skip = named(job, "skip", training=job.training.model_copy(update={"non_finite": "skip"}))

@@ -1,0 +1,146 @@
+"""What a user gets wrong: one clear message with the remedy, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from xalign_dist import cli
+
+
+def xalign(capsys, monkeypatch, *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["xalign", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    shown = capsys.readouterr()
+    return int(end.value.code or 0), " ".join((shown.out + shown.err).split())
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: xalign(capsys, monkeypatch, *arguments)
+
+
+def pairs(path, **columns):
+    table = {"src_lang": ["eng"], "tgt_lang": ["deu"], "src": ["Hello you"], "tgt": ["Hallo du"]} | columns
+    pq.write_table(pa.table(table), path)
+    return str(path)
+
+
+MODEL = ("--model", "builtin:e5-small?layers=1")
+
+
+def check(result, *words):
+    code, text = result
+    assert code == 2, text
+    assert "remedy:" in text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in text
+
+
+def test_missing_file(call):
+    check(call("score", *MODEL, "--pairs", "no.parquet", "--out", "o"), "no.parquet", "no such file")
+
+
+def test_wrong_column_names_the_nearest(call, tmp_path):
+    pq.write_table(pa.table({"sorce": ["a b"], "tgt": ["c d"]}), tmp_path / "p.parquet")
+    check(
+        call("score", *MODEL, "--pairs", "p.parquet", "--out", "o", "--columns", "src=source"),
+        "source",
+        "sorce",
+    )
+
+
+def test_truncated_parquet(call, tmp_path):
+    path = tmp_path / "p.parquet"
+    pairs(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    check(call("score", *MODEL, "--pairs", "p.parquet", "--out", "o"), "p.parquet", "cut off")
+
+
+def test_truncated_gzip(call, tmp_path):
+    data = gzip.compress(b"".join(b'{"src": "a%d", "tgt": "b"}\n' % i for i in range(5000)))
+    (tmp_path / "p.jsonl.gz").write_bytes(data[: len(data) // 2])
+    check(call("score", *MODEL, "--pairs", "p.jsonl.gz", "--out", "o"), "p.jsonl.gz", "cut off")
+
+
+def test_empty_corpus(call, tmp_path):
+    (tmp_path / "p.jsonl").write_text("")
+    check(call("score", *MODEL, "--pairs", "p.jsonl", "--out", "o"), "no rows")
+
+
+def test_moses_sides_of_unequal_length(call, tmp_path):
+    (tmp_path / "a.en").write_text("one\ntwo\n")
+    (tmp_path / "a.de").write_text("eins\n")
+    (tmp_path / "c.yaml").write_text(
+        "corpora: [{path: a.en, target_path: a.de, src_lang: en, tgt_lang: de}]\n"
+    )
+    check(call("clean", "c.yaml", "--out", "o"), "2 lines", "1")
+
+
+def test_unknown_language_code(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    (tmp_path / "c.yaml").write_text("corpora: [{path: p.parquet, src_lang: english}]\n")
+    check(call("clean", "c.yaml", "--out", "o"), "'english' is not a language code")
+
+
+def test_model_directory_without_weights(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "m" / "pytorch_model.bin").write_bytes(b"pickle")
+    check(call("score", "--model", "m", "--pairs", "p.parquet", "--out", "o"), "safetensors")
+
+
+def test_unknown_builtin(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    check(call("score", "--model", "builtin:e6", "--pairs", "p.parquet", "--out", "o"), "e6")
+
+
+def test_output_that_cannot_be_created(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    (tmp_path / "file").write_text("")
+    check(call("score", *MODEL, "--pairs", "p.parquet", "--out", "file/o"), "file/o", "another --out")
+
+
+def test_output_with_another_configs_results(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    (tmp_path / "c.yaml").write_text("corpora: [{path: p.parquet}]\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("seed: 3\n")
+    check(call("run", "c.yaml", "--out", "run"), "another config")
+
+
+def test_config_without_corpora_and_unknown_setting(call, tmp_path):
+    (tmp_path / "c.yaml").write_text("training: {steps: 10}\n")
+    check(call("run", "c.yaml"), "no corpora")
+    check(call("run", "c.yaml", "training.stepps=3"), "did you mean steps?")
+
+
+def test_columns_that_are_no_mapping(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    check(call("score", *MODEL, "--pairs", "p.parquet", "--out", "o", "--columns", "src"), "ours=theirs")
+
+
+def test_report_of_no_run(call):
+    check(call("report", "nowhere"), "no run directory")
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "xalign_dist", "--debug", "report", str(tmp_path)],
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr

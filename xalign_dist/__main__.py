@@ -1,0 +1,5 @@
+"""`python -m xalign_dist` is `xalign`."""
+
+from xalign_dist.cli import main
+
+main()
