@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
 from training_world import tiny_job
 
 from xalign_dist.config import DeepSpeedConfig, RuntimeConfig
@@ -62,21 +65,17 @@ def assert_equal_training(job: TrainJob, reference: TrainJob, losses_from: int =
     torch.testing.assert_close(*(w["backbone.embeddings.word_embeddings.weight"] for w in (one, two)))
 
 
-def run_jobs(settings: dict[str, Any]) -> None:
-    """All jobs in one worker group: starting one costs more than training them."""
-    import ray.train
-
-    from xalign_dist.runtime.deepspeed_engine import DeepSpeedEngine
-    from xalign_dist.training import run_training
-
-    context = ray.train.get_context()
-    for job in settings["jobs"]:
-        run_training(job, DeepSpeedEngine, rank=context.get_world_rank(), world_size=context.get_world_size())
-
-
 def test_two_workers_in_every_zero_stage_plain_and_cached_are_one_process(tmp_path: Path) -> None:
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    def run_jobs(settings: dict[str, Any]) -> None:
+        # All jobs in one worker group: starting one costs more than training them. A local function,
+        # because workers cannot import this module.
+        from xalign_dist.runtime.deepspeed_engine import DeepSpeedEngine
+
+        context = ray.train.get_context()
+        for job in settings["jobs"]:
+            run_training(
+                job, DeepSpeedEngine, rank=context.get_world_rank(), world_size=context.get_world_size()
+            )
 
     base = tiny_job(tmp_path, dropout=0.0, stop_step=4, total_steps=4, training=SGD)
     adam = tiny_job(tmp_path, training=ADAM)

@@ -73,8 +73,8 @@ def write_ledger(folder: str | Path, rows: Rows, state: LedgerState, events: Row
     except OSError as err:
         raise OutputError(f"{home}: cannot be written ({err})", "choose another --out") from None
     finally:
-        # os.path.exists, unlike unlink(missing_ok=True), bears a parent that is a file.
-        for aside in filter(os.path.exists, asides):
+        # unlink(missing_ok=True) fails where the parent is a file.
+        for aside in (a for a in asides if a.exists()):
             aside.unlink()
 
 

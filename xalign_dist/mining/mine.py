@@ -126,13 +126,10 @@ def mine_from_neighbours(
             do not fit the tables.
     """
     langs = _side_language(src_table, "source"), _side_language(tgt_table, "target")
-    second_lists = (second_forward, second_backward)
-    for lists, table in zip((forward, backward, *second_lists), (src_table, tgt_table) * 2, strict=True):
-        if lists is not None and len(lists[1]) != table.num_rows:
-            raise DataError(
-                f"{len(lists[1])} neighbour lists for {table.num_rows} sentences",
-                "search every sentence once",
-            )
+    for lists in (forward, second_forward):
+        _check_lists(lists, src_table)
+    for lists in (backward, second_backward):
+        _check_lists(lists, tgt_table)
     view = View.of(forward, backward)
     second = None
     if second_forward is not None and second_backward is not None:
@@ -164,6 +161,13 @@ def _side_language(table: pa.Table, side: str) -> str:
     if len(set(table["text"].to_pylist())) < table.num_rows:
         raise DataError(f"{side}: repeated texts", "collapse them first (xalign_dist.mining.distinct)")
     return str(langs[0])
+
+
+def _check_lists(lists: Neighbours | None, table: pa.Table) -> None:
+    if lists is not None and len(lists[1]) != table.num_rows:
+        raise DataError(
+            f"{len(lists[1])} neighbour lists for {table.num_rows} sentences", "search every sentence once"
+        )
 
 
 def _pairs(src: pa.Table, tgt: pa.Table, found: Candidates, belief: Estimate, round_: int) -> pa.Table:

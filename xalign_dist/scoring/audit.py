@@ -73,8 +73,8 @@ def write_audit(entries: Sequence[AuditEntry], path: str | Path) -> None:
     except OSError as err:
         raise OutputError(f"{target}: cannot be written ({err})", "choose another --out") from None
     finally:
-        # os.path.exists, unlike unlink(missing_ok=True), bears a parent that is a file.
-        if os.path.exists(aside):
+        # unlink(missing_ok=True) fails where the parent is a file.
+        if aside.exists():
             aside.unlink()
 
 

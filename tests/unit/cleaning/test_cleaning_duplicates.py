@@ -75,14 +75,14 @@ def test_near_copies_are_those_that_the_slow_twin_finds() -> None:
     assert len({id_ for id_ in verdicts(chunk.rejects) if int(id_[1:]) % 2 == 0}) == 0
 
 
-@pytest.mark.parametrize(("changed", "least", "most"), [(1, 90, 100), (9, 0, 2)])
+@pytest.mark.parametrize(("changed", "least", "most"), [(2, 75, 100), (9, 0, 2)])
 def test_near_copies_at_the_default_settings(changed: int, least: int, most: int) -> None:
     rows = [prose(200 + i) for i in range(100)]
     changes = [
         " ".join([*r.split()[:-changed], *prose(900 + i, changed).split()]) for i, r in enumerate(rows)
     ]
     similar = [jaccard(a, b) for a, b in zip(rows, changes, strict=True)]
-    assert min(similar) > 0.96 if changed == 1 else 0.7 < min(similar) <= max(similar) < 0.78
+    assert min(similar) > 0.93 if changed == 2 else 0.7 < min(similar) <= max(similar) < 0.78
     dedup = Deduplicator(BOTH)
     assert dedup.apply(sentences(*rows)).rejects.num_rows == 0
     assert least <= dedup.apply(sentences(*changes)).rejects.num_rows <= most
