@@ -27,9 +27,13 @@ app = typer.Typer(
 )
 
 Out = Annotated[str, typer.Option("--out", help="Folder for the results.")]
-Model = Annotated[str, typer.Option("--model", help="Hub id, local directory, or builtin:e5-small[?layers=N].")]
+Model = Annotated[
+    str, typer.Option("--model", help="Hub id, local directory, or builtin:e5-small[?layers=N].")
+]
 Columns = Annotated[str | None, typer.Option("--columns", help="ours=theirs,... e.g. src=english,tgt=german")]
-Address = Annotated[str | None, typer.Option("--address", help="Ray cluster; default: embedded on this machine.")]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster; default: embedded on this machine.")
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings: section.key=value ...")]
 Config = Annotated[str, typer.Argument(help="YAML config; `xalign schema` lists every setting.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
@@ -52,7 +56,9 @@ def _settings(path: str | None, overrides: list[str] | None, address: str | None
 def _say(result: dict[str, Any], out: str) -> None:
     screen = Console(highlight=False)
     for key, value in result.items():
-        shown = f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        shown = (
+            f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        )
         screen.print(f"  {key}: {escape(str(shown))}")
     screen.print(f"  results: {escape(out)}")
 
@@ -97,7 +103,9 @@ def clean(
     corpora = settings.corpora
     if not is_config:
         corpora = [
-            CorpusConfig.model_validate({"path": source, "kind": kind, "columns": files.parse_columns(columns)})
+            CorpusConfig.model_validate(
+                {"path": source, "kind": kind, "columns": files.parse_columns(columns)}
+            )
         ]
     counts = files.clean_files(corpora, settings.cleaning, out, settings.runtime, Screen())
     flat = {f"{k} {name}": n for k, c in counts.items() for name, n in c.items() if name != "rejected"}
@@ -134,9 +142,7 @@ def mine(
     """Find the translations in two piles of sentences, with a predicted precision."""
     settings = _settings(None, overrides, address)
     mapping = files.parse_columns(columns)
-    result = files.mine_files(
-        model, source, target, mapping, out, settings, Screen(), src_lang, tgt_lang
-    )
+    result = files.mine_files(model, source, target, mapping, out, settings, Screen(), src_lang, tgt_lang)
     _say(result, out)
 
 
@@ -157,7 +163,9 @@ def encode(
 @app.command()
 def train(
     config: Config,
-    pairs: Annotated[str, typer.Option("--pairs", help="What `xalign score` or `mine` wrote, or plain pairs.")],
+    pairs: Annotated[
+        str, typer.Option("--pairs", help="What `xalign score` or `mine` wrote, or plain pairs.")
+    ],
     overrides: Overrides = None,
     out: Out = "runs/train",
     columns: Columns = None,
@@ -188,7 +196,10 @@ def evaluate(
 
 @app.command()
 def ablate(
-    config: Config, overrides: Overrides = None, out: Out = "runs/ablate", address: Address = None,
+    config: Config,
+    overrides: Overrides = None,
+    out: Out = "runs/ablate",
+    address: Address = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per arm.")] = 1,
 ) -> None:
     """Run the config with each component left out, and compare."""

@@ -93,9 +93,13 @@ def test_estimates_hold_against_the_hidden_truth(finished):
     """Even two layers of the reference know that a fifth of the pairs is wrong, and which are mined right."""
     out, _, _ = finished
     metrics = json.loads((out / "metrics.json").read_text())["metrics"]
-    rows = {(m["metric"], m["tgt_lang"]): m["value"] for m in metrics if m["task"] == "audit" and m["round"] == 1}
+    rows = {
+        (m["metric"], m["tgt_lang"]): m["value"] for m in metrics if m["task"] == "audit" and m["round"] == 1
+    }
     errors = [
-        abs(value - rows["noise_true", lang]) for (name, lang), value in rows.items() if name == "noise_estimated"
+        abs(value - rows["noise_true", lang])
+        for (name, lang), value in rows.items()
+        if name == "noise_estimated"
     ]
     assert len(errors) == 6
     assert np.mean(errors) < 0.08
@@ -109,7 +113,11 @@ def test_model_gives_the_same_embeddings_everywhere(finished):
     from xalign_dist.encoder import embed_texts, load_encoder
 
     path = str(finished[0] / "model")
-    texts = ["The password is too short.", "Das Passwort ist zu kurz.", "un texte que personne n'a vu: žluťoučký"]
+    texts = [
+        "The password is too short.",
+        "Das Passwort ist zu kurz.",
+        "un texte que personne n'a vu: žluťoučký",
+    ]
     ours = embed_texts(load_encoder(path), texts, precision="fp32")
     theirs = SentenceTransformer(path, device="cpu").encode(texts)
     assert ((ours * theirs).sum(1) > 0.9999).all()
@@ -138,4 +146,6 @@ def test_third_run_skips_everything(finished):
     assert third.returncode == 0, third.stdout + third.stderr
     assert stages(out) == before
     assert "train on" in third.stdout
-    assert not [x for x in third.stdout.splitlines() if x.startswith("done") and ("train" in x or "embed" in x)]
+    assert not [
+        x for x in third.stdout.splitlines() if x.startswith("done") and ("train" in x or "embed" in x)
+    ]

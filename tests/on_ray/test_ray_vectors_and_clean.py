@@ -25,7 +25,9 @@ TEXTS = ["The garden is green.", "Der Garten ist grün.", "Save", "Speichern", "
 
 
 def write_sentences(path, texts, lang="eng"):
-    rows = [{"id": f"{path.stem}{i}", "lang": lang, "text": t, "source": path.stem} for i, t in enumerate(texts)]
+    rows = [
+        {"id": f"{path.stem}{i}", "lang": lang, "text": t, "source": path.stem} for i, t in enumerate(texts)
+    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SENTENCE), path)
 
 

@@ -48,7 +48,13 @@ class CleaningConfig(Section):
 
     filters: list[str] = Field(
         default_factory=lambda: [
-            "empty", "length", "ratio", "identical", "language", "exact_duplicate", "near_duplicate",
+            "empty",
+            "length",
+            "ratio",
+            "identical",
+            "language",
+            "exact_duplicate",
+            "near_duplicate",
         ],
         description="Names from the filter registry, in order.",
     )

@@ -117,5 +117,7 @@ def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         kind: Any = model.model_fields[part].annotation
-        model = next((a for a in (kind, *get_args(kind)) if isinstance(a, type) and issubclass(a, BaseModel)), model)
+        model = next(
+            (a for a in (kind, *get_args(kind)) if isinstance(a, type) and issubclass(a, BaseModel)), model
+        )
     return list(model.model_fields)

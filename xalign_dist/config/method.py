@@ -12,9 +12,7 @@ from xalign_dist.config.base import Section
 class ScoringConfig(Section):
     """Confidence of parallel pairs by decoys (DESIGN 4.1)."""
 
-    reference: str = Field(
-        "builtin:e5-small", description="Encoder that scores and whose structure is kept."
-    )
+    reference: str = Field("builtin:e5-small", description="Encoder that scores and whose structure is kept.")
     neighbours: int = Field(4, ge=1, description="K of the margin.")
     decoys_per_pair: int = Field(5, ge=1, description="Random mismatches per pair for the null.")
     bins: int = Field(40, ge=10, description="Quantile bins of the local false discovery rate.")
@@ -63,7 +61,7 @@ class EvaluationConfig(Section):
     permutations: int = Field(2000, ge=100, description="Of the paired permutation test.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Width of intervals.")
     baselines: list[Literal["initial", "infonce", "static"]] = Field(
-        default_factory=lambda: ["initial", "infonce", "static"], description="Arms beside ours."
+        default=["initial", "infonce", "static"], description="Arms beside ours."
     )
     projection_points: int = Field(600, ge=0, description="Sentences in the 2-D picture; 0: none.")
 

@@ -40,9 +40,7 @@ class RunConfig(Section):
     def _consistent(self) -> Self:
         t = self.objective.temperature
         if not t.minimum <= min(t.start, t.end) <= max(t.start, t.end) <= t.maximum:
-            raise ValueError(
-                "objective.temperature: start and end must lie between minimum and maximum"
-            )
+            raise ValueError("objective.temperature: start and end must lie between minimum and maximum")
         if self.encoder.orthogonal and self.encoder.projection != "linear":
             raise ValueError("encoder.orthogonal needs encoder.projection=linear")
         if self.rounds.count > self.training.steps:

@@ -17,7 +17,7 @@ from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import DataError
 
 _CHARSET = re.compile(rb"charset=([\w.:-]+)", re.IGNORECASE)
-_DEFAULT = re.compile(r'^Default:\s*"(.*)"\s*$', re.DOTALL)
+_DEFAULT = re.compile(r'^Default:\s*"(.*)"\s*\Z', re.DOTALL | re.MULTILINE)
 
 
 def read_gettext(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
@@ -71,7 +71,7 @@ def _texts(entry: Any) -> Iterator[tuple[str, str]]:
             yield entry.msgid, forms[0]
             yield entry.msgid_plural, forms[-1]
     elif entry.msgstr:
-        english = _DEFAULT.match(getattr(entry, "comment", "").strip())
+        english = _DEFAULT.search(getattr(entry, "comment", ""))
         yield english.group(1) if english else entry.msgid, entry.msgstr
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face `datasets` saved on disk."""
+"""Hugging Face `datasets` on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from xalign_dist.records import PAIR, SENTENCE
 
 
 def read_hf(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
-    """Rows of a dataset (or of all splits of a dataset dict) written by ``save_to_disk``.
+    """Rows of what ``save_to_disk`` wrote (all splits of a dataset dict), or of one Arrow file.
+
+    Nested fields have dotted names, such as ``translation.de``.
 
     Raises:
         DependencyError: the package `datasets` is missing.
@@ -27,15 +29,18 @@ def read_hf(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]:
             f"{path}: reading it needs the package datasets", "pip install 'xalign_dist[hf]'"
         ) from None
     try:
-        loaded = datasets.load_from_disk(
-            filesystem.unstrip_protocol(path), storage_options=filesystem.storage_options
-        )
+        if path.endswith(".arrow"):
+            loaded = datasets.Dataset.from_file(path)
+        else:
+            uri = filesystem.unstrip_protocol(path)
+            loaded = datasets.load_from_disk(uri, storage_options=filesystem.storage_options)
     except (OSError, ValueError, KeyError) as err:
         reason = reason_of(err) if isinstance(err, OSError) else str(err).partition("\n")[0]
         raise DataError(f"{path}: not a saved dataset ({reason})", "write it with save_to_disk") from err
     parts = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
     ours = (PAIR if cfg.kind == "pairs" else SENTENCE).names
     for name, part in parts.items():
+        part = part.flatten()
         check_columns(part.column_names, cfg.columns, TEXT_COLUMNS[cfg.kind], path)
         wanted = {*cfg.columns.values(), *ours}
         # Only these: iterating would decode images and sound of other columns.

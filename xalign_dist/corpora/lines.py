@@ -45,7 +45,9 @@ def open_binary(path: str, filesystem: Any) -> Iterator[BinaryIO]:
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as err:
         raise DataError(f"{path}: damaged or cut off ({err})", "copy or compress the file again") from err
     except OSError as err:
-        raise DataError(f"{path}: cannot be read ({reason_of(err)})", "check the path and its rights") from err
+        raise DataError(
+            f"{path}: cannot be read ({reason_of(err)})", "check the path and its rights"
+        ) from err
 
 
 def _decompressed(path: str, raw: Any) -> BinaryIO:

@@ -7,13 +7,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from xalign_dist.config import CorpusConfig
-from xalign_dist.corpora.files import ending, find_files, id_prefix, open_filesystem
 from xalign_dist.corpora.gettext import read_gettext
 from xalign_dist.corpora.hf import read_hf
 from xalign_dist.corpora.jsonl import read_jsonl
 from xalign_dist.corpora.lines import bare_name
 from xalign_dist.corpora.moses import read_moses
 from xalign_dist.corpora.parquet import read_parquet
+from xalign_dist.corpora.places import ending, find_files, id_prefix, locate
 from xalign_dist.corpora.rows import Raw, RowBuilder
 from xalign_dist.corpora.tmx import read_tmx
 from xalign_dist.corpora.tsv import read_tsv
@@ -58,7 +58,7 @@ def read_corpus(cfg: CorpusConfig, rows_per_chunk: int = 10_000) -> Iterator[Chu
         ConfigError: the format cannot be told from the name, or a setting does not fit it.
         DependencyError: a package for this format or URI is missing.
     """
-    filesystem, root = open_filesystem(cfg.path)
+    filesystem, root = locate(cfg.path)
     files = find_files(filesystem, root, _ENDINGS, cfg.format)
     if cfg.target_path is not None and len(files) > 1:
         raise ConfigError(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xalign_dist.corpora.columns import map_columns
-from xalign_dist.corpora.files import open_filesystem
+from xalign_dist.corpora.places import locate
 from xalign_dist.errors import DataError, OutputError
 
 
@@ -44,7 +44,7 @@ def write_batches(batches: Iterable[pa.Table], schema: pa.Schema, path: str) -> 
 
 @contextlib.contextmanager
 def _aside(path: str) -> Iterator[tuple[Any, str]]:
-    filesystem, target = open_filesystem(path)
+    filesystem, target = locate(path)
     if filesystem.isdir(target):
         raise OutputError(f"{path}: is a folder", "name a file in it")
     parent, _, name = target.rpartition("/")
@@ -79,7 +79,7 @@ def read_table(path: str, columns: Mapping[str, str] | None = None, required: Se
     Raises:
         DataError: missing, damaged, or a column is missing.
     """
-    filesystem, target = open_filesystem(path)
+    filesystem, target = locate(path)
     if not filesystem.exists(target):
         raise DataError(f"{path}: no such file", "check the path")
     try:

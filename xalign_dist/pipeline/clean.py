@@ -33,7 +33,8 @@ def clean(
     Raises:
         DataError: nothing is left after cleaning.
     """
-    counts, rejects = {}, []
+    counts: dict[str, Any] = {}
+    rejects: list[pa.Table] = []
     for kind in FILES:
         chosen = [c for c in corpora if c.kind == kind]
         if chosen:

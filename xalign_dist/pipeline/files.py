@@ -44,7 +44,9 @@ def parse_columns(text: str | None) -> dict[str, str]:
     return columns
 
 
-def read_records(path: str, kind: str, columns: dict[str, str], **languages: str | None) -> tuple[pa.Table, int]:
+def read_records(
+    path: str, kind: str, columns: dict[str, str], **languages: str | None
+) -> tuple[pa.Table, int]:
     """(records, rejected rows) of any readable corpus; languages not said are ``und``."""
     known = {k: v for k, v in languages.items() if v is not None}
     try:
@@ -192,4 +194,3 @@ def scored_or_plain(path: str, columns: dict[str, str]) -> pa.Table:
     for name, column in values.items():
         table = table.append_column(SCORED_PAIR.field(name), pa.array(column, SCORED_PAIR.field(name).type))
     return table
-

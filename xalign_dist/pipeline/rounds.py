@@ -23,7 +23,7 @@ from xalign_dist.pipeline.score import PAIRS_FILE, score, thresholds
 from xalign_dist.pipeline.train import VOCABULARY_FILE, Slice, train_slice, write_vocabulary
 from xalign_dist.pipeline.truth import Truth
 from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus, is_embedded
-from xalign_dist.scoring import read_audit, write_audit
+from xalign_dist.scoring import AuditEntry, read_audit, write_audit
 
 ADAPTIVE, INFONCE = "adaptive", "infonce"
 
@@ -80,14 +80,12 @@ def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> Vector
         context.screen.skipped(title)
         return embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources)
     with context.screen.stage(title, len(texts), "texts") as advance:
-        return embed_corpus(
-            texts, job, str(context.run.vectors), config.runtime, context.resources, advance
-        )
+        return embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources, advance)
 
 
 def one_round(context: RunContext, corpus: Corpus, reference: VectorStore, number: int) -> None:
     """Score, mine, train. The trained encoder mines once it passes the reference on the dev pairs."""
-    config, home = context.config, context.run.round(number)
+    home = context.run.round(number)
     vectors, second = reference, None
     if number > 1:
         trained = embed(
@@ -104,7 +102,7 @@ def one_round(context: RunContext, corpus: Corpus, reference: VectorStore, numbe
     _train(context, reference, number)
 
 
-def _audit_of(folder: Path) -> list[object]:
+def _audit_of(folder: Path) -> list[AuditEntry]:
     path = folder / "audit.json"
     return list(read_audit(path)) if path.exists() else []
 
@@ -116,7 +114,9 @@ def _who_mines(
     ours, theirs = retrieval_accuracy(trained, corpus.dev), retrieval_accuracy(reference, corpus.dev)
     takes_over = context.config.rounds.takeover and ours > theirs
     who = "the trained encoder mines" if takes_over else "the reference goes on mining"
-    context.screen.say(f"      round {number}: dev accuracy trained {ours:.3f}, reference {theirs:.3f}: {who}")
+    context.screen.say(
+        f"      round {number}: dev accuracy trained {ours:.3f}, reference {theirs:.3f}: {who}"
+    )
     return (trained, reference) if takes_over else (reference, trained)
 
 
@@ -124,7 +124,9 @@ def _score(context: RunContext, corpus: Corpus, vectors: VectorStore, number: in
     config, out = context.config, context.run.round(number) / "parallel"
     if not corpus.pairs.num_rows:
         return
-    inputs = digest(number, vectors.identity, config.scoring.model_dump(), config.pairs.target_noise, config.seed)
+    inputs = digest(
+        number, vectors.identity, config.scoring.model_dump(), config.pairs.target_noise, config.seed
+    )
     run_stage(
         context.screen,
         context.manifest,

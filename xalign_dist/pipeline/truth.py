@@ -57,9 +57,7 @@ def audit_metrics(
     return out
 
 
-def mining_metrics(
-    mined: pa.Table, truth: Truth, cut: float, round_: int, seed: int
-) -> list[Metric]:
+def mining_metrics(mined: pa.Table, truth: Truth, cut: float, round_: int, seed: int) -> list[Metric]:
     """Precision, recall, F1 and predicted precision, for each language pair and all together."""
     out: list[Metric] = []
     pooled: list[tuple[list[tuple[str, str, str]], list[float], set[tuple[str, str, str]]]] = []
@@ -70,17 +68,19 @@ def mining_metrics(
             )
         )
         pairs, confidence = _ids(own), own["confidence"].to_numpy().astype(np.float64)
-        out += _mining_rows(mining_scores(pairs, gold, confidence, cut), round_, src_lang, tgt_lang, len(gold), seed)
-        pooled.append(
-            ([(tgt_lang, *p) for p in pairs], confidence.tolist(), {(tgt_lang, *p) for p in gold})
+        out += _mining_rows(
+            mining_scores(pairs, gold, confidence, cut), round_, src_lang, tgt_lang, len(gold), seed
         )
+        pooled.append(([(tgt_lang, *p) for p in pairs], confidence.tolist(), {(tgt_lang, *p) for p in gold}))
     if pooled:
         everything = [p for part in pooled for p in part[0]]
         confidence = np.array([c for part in pooled for c in part[1]])
         gold_all = {p for part in pooled for p in part[2]}
         tagged = [(f"{p[0]}:{p[1]}", f"{p[0]}:{p[2]}") for p in everything]
         wanted = {(f"{p[0]}:{p[1]}", f"{p[0]}:{p[2]}") for p in gold_all}
-        out += _mining_rows(mining_scores(tagged, wanted, confidence, cut), round_, "all", "all", len(wanted), seed)
+        out += _mining_rows(
+            mining_scores(tagged, wanted, confidence, cut), round_, "all", "all", len(wanted), seed
+        )
     return out
 
 

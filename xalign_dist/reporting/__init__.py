@@ -1,0 +1,1 @@
+"""What a person gets to read: report, model card, console tables."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from xalign_dist.reporting import formats
 
@@ -174,7 +175,7 @@ def histogram(
         null_share: estimated noise rate: the null is drawn with this area.
         threshold: a cut on the same axis.
     """
-    widths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    widths = [b - a for a, b in pairwise(edges)]
     shapes = []
     for counts, share in ((observed, 1.0), (null, null_share)):
         total = sum(counts) or 1.0

@@ -14,7 +14,6 @@ from xalign_dist.reporting import formats
 from xalign_dist.reporting.files import join
 from xalign_dist.reporting.names import (
     INITIAL,
-
     group_label,
     is_share,
     language_name,
@@ -52,10 +51,11 @@ def results_table(results: Results) -> Table | None:
         table.add_column("gain", justify="right", style="bold")
     for task, metric in results.headline_rows():
         for key in (ALL, *(g for g in GROUP_NAMES if g != ALL)):
-            _result_row(table, results, baseline, task, metric, key, f"{task_label(task)}, {group_label(key)}")
+            _result_row(
+                table, results, baseline, task, metric, key, f"{task_label(task)}, {group_label(key)}"
+            )
         table.add_section()
-    task = next(iter(results.tasks(_PER_LANGUAGE)), None)
-    if task is not None:
+    for task in results.tasks(_PER_LANGUAGE)[:1]:
         for lang in results.languages(task, "accuracy"):
             mark = {"high": " (high)", "low": " (low)"}.get(results.group(lang) or "", "")
             _result_row(table, results, baseline, task, "accuracy", lang, f"  {language_name(lang)}{mark}")
@@ -86,7 +86,10 @@ def audit_table(metrics: Sequence[Metric]) -> Table | None:
         table.add_column(name, justify="left" if not name else "right")
     found = {(m.tgt_lang, m.metric): m for m in rows if m.round == first}
     for lang in sorted({lang for lang, _ in found}, key=language_name):
-        cell = {name: found.get((lang, name)) for name in ("noise_estimated", "noise_true", "kept_clean", "noise_left")}
+        cell = {
+            name: found.get((lang, name))
+            for name in ("noise_estimated", "noise_true", "kept_clean", "noise_left")
+        }
         estimate = cell["noise_estimated"]
         table.add_row(
             Text(language_name(lang)),
@@ -113,7 +116,9 @@ def mining_table(metrics: Sequence[Metric]) -> Table | None:
     for number, (round_, lang) in enumerate(shown):
         if number == len(rounds):
             table.add_section()
-        cells = (_percent(found.get((round_, lang, n))) for n in ("precision", "predicted_precision", "recall"))
+        cells = (
+            _percent(found.get((round_, lang, n))) for n in ("precision", "predicted_precision", "recall")
+        )
         table.add_row(str(round_), Text(language_name(lang)), *cells)
     return table
 
@@ -128,7 +133,12 @@ def _table(title: str) -> Table:
 
 def print_where(run: str, console: Console) -> None:
     """Where model, pairs and report of ``run`` lie, and three lines of Python that use the model."""
-    places = {"model": "model", "mined and scored pairs": "pairs", "report": "report.html", "figures": "metrics.json"}
+    places = {
+        "model": "model",
+        "mined and scored pairs": "pairs",
+        "report": "report.html",
+        "figures": "metrics.json",
+    }
     console.print()
     for name, place in places.items():
         console.print(Text(f"{name + ':':24}{join(run, place)}"), soft_wrap=True)
@@ -139,5 +149,3 @@ def print_where(run: str, console: Console) -> None:
         'print(model.similarity(model.encode("The door is open."), model.encode("Tá an doras oscailte.")))',
     ):
         console.print(Text("    " + line, style="cyan"), soft_wrap=True)
-
-

@@ -67,7 +67,9 @@ def _figures(results: Results) -> str:
             points = [results.point(m, task, metric, key) for m in results.models]
             if any(points):
                 cells = [formats.value(p.value if p else None, is_share(task)) for p in points]
-                lines.append(f"| {task_label(task, metric)}, {group_label(key)} | " + " | ".join(cells) + " |")
+                lines.append(
+                    f"| {task_label(task, metric)}, {group_label(key)} | " + " | ".join(cells) + " |"
+                )
     return "## Evaluation\n\nOn held-out text; shares in percent.\n\n" + "\n".join(lines)
 
 

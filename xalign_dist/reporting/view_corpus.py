@@ -188,7 +188,9 @@ def _mining_round(number: int, audits: Audits, metrics: Sequence[Metric]) -> Ite
             language_name(key),
             sum(candidates) if candidates else None,
             sum(kept) if kept else None,
-            truth.get("predicted_precision", _mean(entries, "predicted_precision", "kept") if entries else None),
+            truth.get(
+                "predicted_precision", _mean(entries, "predicted_precision", "kept") if entries else None
+            ),
             truth.get("precision"),
             truth.get("recall"),
         )

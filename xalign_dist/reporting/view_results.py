@@ -271,7 +271,7 @@ def heat_maps(metrics: Sequence[Metric], results: Results) -> list[Heat]:
 
 
 def _heat(title: str, model: str, cells: dict[tuple[str, str, str], float]) -> Heat:
-    values = [v for v in cells.values()]
+    values = list(cells.values())
     axis_low, span = min(values), (max(values) - min(values)) or 1.0
     columns = sorted({k[2] for k in cells})
 

@@ -102,9 +102,7 @@ def _panel(
     return Panel(model, model_label(model), method, dots, _lines(dots, texts))
 
 
-def _lines(
-    dots: Sequence[tuple[int, int, float, float]], texts: Sequence[tuple[int, int, str]]
-) -> str:
+def _lines(dots: Sequence[tuple[int, int, float, float]], texts: Sequence[tuple[int, int, str]]) -> str:
     """Each translation joined to its English text (to the first of its group without one)."""
     by_group: dict[int, list[tuple[int, float, float]]] = {}
     for i, lang, x, y in dots:

@@ -1,0 +1,1 @@
+"""Ray at the edge: session, streams, pools, shard actors, training workers."""

@@ -30,9 +30,7 @@ def stream_clean(
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     settings = cleaning.model_dump_json()
-    items = [
-        {"corpus": c.model_dump_json(), "cleaning": settings, "index": i} for i, c in enumerate(corpora)
-    ]
+    items = [{"corpus": c.model_dump_json(), "cleaning": settings, "index": i} for i, c in enumerate(corpora)]
     ds = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _read_and_clean, batch_size=1, num_cpus=0.5
     )
@@ -41,10 +39,13 @@ def stream_clean(
         for index in pa.compute.unique(block[_CORPUS]).to_pylist():
             table = block.filter(pa.compute.equal(block[_CORPUS], index))
             mask = table[_KEPT]
-            yield Chunk(
-                table.filter(mask).select(kept_schema.names).cast(kept_schema),
-                table.filter(pa.compute.invert(mask)).select(reject_schema.names).cast(reject_schema),
-            ), index
+            yield (
+                Chunk(
+                    table.filter(mask).select(kept_schema.names).cast(kept_schema),
+                    table.filter(pa.compute.invert(mask)).select(reject_schema.names).cast(reject_schema),
+                ),
+                index,
+            )
 
 
 def _read_and_clean(batch: dict[str, Any]) -> Iterator[pa.Table]:

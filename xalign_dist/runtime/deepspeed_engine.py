@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-
 import deepspeed
 import torch
 from deepspeed.utils import (

@@ -65,7 +65,7 @@ def embed_pool(
     threads = None if resources.gpus else max(1, resources.cpus // (count * resources.nodes))
     gpus = 1 if resources.gpus else 0
     actors = [
-        EncoderActor.options(num_gpus=gpus).remote(
+        EncoderActor.options(num_gpus=gpus).remote(  # type: ignore[attr-defined]
             model, encoder.model_dump(mode="json"), runtime.embed_batch, threads
         )
         for _ in range(count)

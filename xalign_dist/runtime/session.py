@@ -31,6 +31,7 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "true",
 }
 
+
 @dataclass(frozen=True)
 class Resources:
     """What the cluster can give. ``cpus`` and ``gpus`` are totals over all nodes."""

@@ -10,6 +10,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,11 @@ class ShardPool:
         """
         if len(base_MD) == 0:
             raise DataError("an empty side cannot be searched", "check the corpus after cleaning")
-        plan = plan_index(*base_MD.shape, recall=self.recall, kind=self.kind)
+        plan = plan_index(len(base_MD), base_MD.shape[1], recall=self.recall, kind=self.kind)
         with self._on_disk(base_MD) as path:
             bounds = np.linspace(0, len(base_MD), min(len(self.actors), len(base_MD)) + 1).astype(int)
             shards = [
-                Shard(path, int(a), int(b), plan.kind) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+                Shard(path, int(a), int(b), plan.kind) for a, b in pairwise(bounds)
             ]
             blocks = [
                 self._search_block(shards, query_ND[at : at + QUERY_BLOCK], k)
@@ -110,7 +111,7 @@ class ShardPool:
 def shard_pool(folder: Path, shards: int, kind: str = "auto", recall: float = 1.0) -> Iterator[ShardPool]:
     """``shards`` search actors, ended with the block. ``folder`` must be seen by every node."""
     folder.mkdir(parents=True, exist_ok=True)
-    actors = [ShardActor.remote() for _ in range(shards)]
+    actors = [ShardActor.remote() for _ in range(shards)]  # type: ignore[attr-defined]
     try:
         yield ShardPool(actors, folder, kind, recall)
     finally:

@@ -12,7 +12,9 @@ from xalign_dist.errors import ConfigError
 def test_overrides_reach_nested_settings_and_lists(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("corpora: [{path: a.parquet}, {path: b.parquet}]\ntraining: {steps: 7}\n")
-    config = load_config(path, ["training.batch_pairs=32", "corpora.1.src_lang=eng", "encoder.orthogonal=false"])
+    config = load_config(
+        path, ["training.batch_pairs=32", "corpora.1.src_lang=eng", "encoder.orthogonal=false"]
+    )
     assert (config.training.steps, config.training.batch_pairs) == (7, 32)
     assert [c.src_lang for c in config.corpora] == [None, "eng"]
 

@@ -62,7 +62,9 @@ def test_audit_compares_estimate_and_truth():
             for i, c in enumerate([0.9, 0.8, 0.6, 0.1])
         ]
     )
-    entry = AuditEntry("eng", "deu", "s", 4, 3, noise_estimated=0.3, noise_low=0.2, noise_high=0.4, threshold=0.6)
+    entry = AuditEntry(
+        "eng", "deu", "s", 4, 3, noise_estimated=0.3, noise_low=0.2, noise_high=0.4, threshold=0.6
+    )
     truth = Truth(frozenset({("2", "2"), ("3", "3")}), {})
     found = values(audit_metrics(pairs, [entry], truth, 1, 0), "deu")
     assert found == pytest.approx(

@@ -45,9 +45,16 @@ def _value(model: str, lang: str) -> float:
     return float(np.clip(_base(lang) + _LEVEL[model] + extra, 0.02, 0.985))
 
 
-def _row(model: str, task: str, metric: str, src: str, tgt: str, value: float, n: int, **more: Any) -> dict[str, Any]:
+def _row(
+    model: str, task: str, metric: str, src: str, tgt: str, value: float, n: int, **more: Any
+) -> dict[str, Any]:
     half = 1.96 * math.sqrt(max(value * (1 - value), 0.001) / n)
-    row = {"model": model, "round": 0 if model in ("initial", "static") else 2, "task": task, "metric": metric}
+    row = {
+        "model": model,
+        "round": 0 if model in ("initial", "static") else 2,
+        "task": task,
+        "metric": metric,
+    }
     row |= {"src_lang": src, "tgt_lang": tgt, "value": round(value, 4), "low": round(value - half, 4)}
     return row | {"high": round(value + half, 4), "n": n, "seed": 0} | more
 
@@ -81,7 +88,9 @@ def metric_rows() -> list[dict[str, Any]]:
         langs = ["eng", *HIGH[:4], *LOW[:3]]
         for a in langs:
             for b in langs:
-                v = 0.5 * (_value(model, a if a != "eng" else "deu") + _value(model, b if b != "eng" else "fra"))
+                v = 0.5 * (
+                    _value(model, a if a != "eng" else "deu") + _value(model, b if b != "eng" else "fra")
+                )
                 out.append(_row(model, "clir", "mrr@10", a, b, 0.9 * v, 300))
     return out + _corpus_metrics()
 
@@ -104,7 +113,9 @@ def _corpus_metrics() -> list[dict[str, Any]]:
 
 
 def comparison_rows() -> list[dict[str, Any]]:
-    values = {(r["model"], r["task"], r["metric"], r["src_lang"], r["tgt_lang"]): r["value"] for r in metric_rows()}
+    values = {
+        (r["model"], r["task"], r["metric"], r["src_lang"], r["tgt_lang"]): r["value"] for r in metric_rows()
+    }
     out = []
     for baseline in ("initial", "infonce", "static"):
         for (model, task, metric, src, tgt), value in values.items():
@@ -191,7 +202,15 @@ def _projection() -> list[dict[str, Any]]:
                     x, y = scale * (topics[g] + away * shifts[lang] + rng.normal(0, noise, 2))
                     text = ATTACK if (g, lang) == (0, "eng") else f"{_SENTENCES[lang]} ({g})"
                     out.append(
-                        {"model": model, "method": method, "lang": lang, "group": str(g), "text": text, "x": x, "y": y}
+                        {
+                            "model": model,
+                            "method": method,
+                            "lang": lang,
+                            "group": str(g),
+                            "text": text,
+                            "x": x,
+                            "y": y,
+                        }
                     )
     return out
 
@@ -201,11 +220,21 @@ def _examples() -> list[dict[str, Any]]:
     for lang in (*HIGH[:3], "ara", *LOW):
         for kind, count in (("gained", 7), ("lost", 2)):
             for i in range(count):
-                wrong, right = f"Another sentence, number {i}, about something else.", f"{_SENTENCES['eng']} ({i})"
+                wrong, right = (
+                    f"Another sentence, number {i}, about something else.",
+                    f"{_SENTENCES['eng']} ({i})",
+                )
                 before, after = (wrong, right) if kind == "gained" else (right, wrong)
                 query = ATTACK if (lang, i) == ("deu", 0) else f"{_SENTENCES[lang]} ({i})"
                 out.append(
-                    {"lang": lang, "kind": kind, "query": query, "expected": right, "before": before, "after": after}
+                    {
+                        "lang": lang,
+                        "kind": kind,
+                        "query": query,
+                        "expected": right,
+                        "before": before,
+                        "after": after,
+                    }
                 )
     return out
 
@@ -217,9 +246,15 @@ def _manifest() -> dict[str, Any]:
         "embed": (61.4, {"texts": 31_070}),
         "score": (3.8, {"pairs": 9_000, "kept": 7_020, "groups": 6}),
         "mine round 1": (22.9, {"pairs": 4_600, "kept": 1_810}),
-        "train adaptive round 1": (96.3, {"pairs": 8_830, "steps": 100, "loss": 0.91, "pairs_per_second": 41.2}),
+        "train adaptive round 1": (
+            96.3,
+            {"pairs": 8_830, "steps": 100, "loss": 0.91, "pairs_per_second": 41.2},
+        ),
         "mine round 2": (31.0, {"pairs": 4_600, "kept": 2_110}),
-        "train adaptive round 2": (98.8, {"pairs": 9_130, "steps": 100, "loss": 0.52, "pairs_per_second": 40.7}),
+        "train adaptive round 2": (
+            98.8,
+            {"pairs": 9_130, "steps": 100, "loss": 0.52, "pairs_per_second": 40.7},
+        ),
         "evaluate": (74.5, {"metrics": 612}),
     }
     stages = {
@@ -258,7 +293,11 @@ def build_run(root: Path) -> Path:
     write_json(root / "comparisons.json", {"schema": 1, "comparisons": comparison_rows()})
     for k in (1, 2):
         write_json(root / f"pairs/round={k}/audit.json", {"schema": 1, "entries": _audit(k)})
-        events = {"enter": 1810 if k == 1 else 420, "gain": 0 if k == 1 else 1600, "lose": 0 if k == 1 else 90}
+        events = {
+            "enter": 1810 if k == 1 else 420,
+            "gain": 0 if k == 1 else 1600,
+            "lose": 0 if k == 1 else 90,
+        }
         events["leave"] = 0 if k == 1 else 120
         write_json(root / f"pairs/round={k}/ledger.json", {"schema": 1, "events": events})
     (root / "telemetry").mkdir()

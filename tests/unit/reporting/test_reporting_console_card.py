@@ -84,7 +84,9 @@ def test_model_card_has_front_matter_and_figures(tmp_path):
 
 def test_only_intervals_that_part_are_a_loss(tmp_path):
     def one(name, value, low, high):
-        return write_run(tmp_path / name, [row("adaptive", "retrieval", "accuracy", value, low=low, high=high)])
+        return write_run(
+            tmp_path / name, [row("adaptive", "retrieval", "accuracy", value, low=low, high=high)]
+        )
 
     base = one("base", 0.75, 0.70, 0.80)
     assert not compare_runs(one("near", 0.72, 0.67, 0.77), base).significant_loss
