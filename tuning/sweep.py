@@ -51,6 +51,8 @@ def sweep(
     _claim(root, space, seed)
     # Tune would move every trial into a folder of its own, and relative corpus paths would break.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    # The newer output prints its tables even at verbosity 0.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     folders = str(root / "runs")
     trainable = tune.with_resources(_trainable(space, objective, folders), {"cpu": space.trial_cpus})
     experiment = str(root / EXPERIMENT)

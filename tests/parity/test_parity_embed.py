@@ -13,6 +13,14 @@ TEXTS = [" ".join(f"w{i}" for i in RNG.integers(0, 60, size=n)) for n in RNG.int
 TEXTS += TEXTS[:5]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def one_by_one(encoder, texts, view_layer):
     main, view = [], []
     with torch.inference_mode():
@@ -44,5 +52,5 @@ def test_fast_vectors_are_the_slow_ones(kind, tmp_path):
 def test_bf16_stays_near(kind, tmp_path):
     encoder = load_encoder(str(write_tiny(tmp_path, kind)), None, "cpu")
     full, half = (embed_texts(encoder, TEXTS, precision=p) for p in ("fp32", "bf16"))
-    assert (full * half).sum(1).min() > 0.995
+    assert (full * half).sum(1).min() > 0.98
     assert np.abs(full - half).max() > 1e-6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Iterator
 from gettext import GNUTranslations
 from pathlib import PurePosixPath
@@ -12,7 +13,8 @@ from typing import Any
 import polib
 
 from xalign_dist.config import CorpusConfig
-from xalign_dist.corpora.lines import bare_name, open_binary
+from xalign_dist.corpora.lines import open_binary
+from xalign_dist.corpora.places import bare_name
 from xalign_dist.corpora.rows import Raw
 from xalign_dist.errors import DataError
 
@@ -35,12 +37,12 @@ def read_gettext(path: str, filesystem: Any, cfg: CorpusConfig) -> Iterator[Raw]
         data = handle.read()
     try:
         catalog = _mo(data) if bare_name(path).endswith(".mo") else _po(data)
-    except (OSError, ValueError, LookupError) as err:
+    except (OSError, ValueError, LookupError, struct.error) as err:
         raise DataError(f"{path}: not readable as a gettext catalog ({err})", "mend the catalog") from err
     language = catalog.metadata.get("Language") or _language_folder(path)
     number = 0
     for entry in catalog:
-        reason = "obsolete" if entry.obsolete else "fuzzy" if entry.fuzzy else None
+        reason = "obsolete" if entry.obsolete else "fuzzy" if getattr(entry, "fuzzy", False) else None
         for src, tgt in _texts(entry):
             number += 1
             fields = _fields(src, tgt, language, cfg)

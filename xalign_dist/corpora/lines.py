@@ -15,19 +15,11 @@ import zstandard
 from xalign_dist.corpora.places import reason_of
 from xalign_dist.errors import DataError
 
-COMPRESSIONS = (".gz", ".xz", ".zst")
 MAX_LINE_BYTES = 1 << 20
 """A longer line is a fault; it is skipped without being held in memory."""
 
 _READ_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
-
-
-def bare_name(path: str) -> str:
-    """The path without its compression ending."""
-    for ending in COMPRESSIONS:
-        path = path.removesuffix(ending)
-    return path
 
 
 @contextmanager

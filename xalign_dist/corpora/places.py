@@ -9,9 +9,9 @@ from typing import Any
 
 import fsspec
 
-from xalign_dist.corpora.lines import bare_name
 from xalign_dist.errors import DataError, DependencyError
 
+COMPRESSIONS = (".gz", ".xz", ".zst")
 _DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
 
 
@@ -29,6 +29,13 @@ def locate(path: str) -> tuple[Any, str]:
     except ImportError as err:
         raise DependencyError(f"{path}: {err}", "pip install the package that this URI needs") from err
     return filesystem, root
+
+
+def bare_name(path: str) -> str:
+    """The path without its compression ending."""
+    for compression in COMPRESSIONS:
+        path = path.removesuffix(compression)
+    return path
 
 
 def reason_of(err: OSError) -> str:
@@ -64,9 +71,8 @@ def find_files(filesystem: Any, root: str, endings: Mapping[str, str], wanted: s
         found = names
     found = [p for p in found if not (p.endswith(".mo") and p.removesuffix(".mo") + ".po" in found)]
     if not found:
-        raise DataError(
-            f"{root}: no file of a known format", f"known endings: {', '.join(endings)} (also .gz .xz .zst)"
-        )
+        known = f"known endings: {', '.join(endings)}, also with {' '.join(COMPRESSIONS)}"
+        raise DataError(f"{root}: no file of a known format", known)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from xalign_dist.config import CorpusConfig
-from xalign_dist.corpora.languages import normalize_language
+from xalign_dist.corpora.languages import UNDETERMINED, normalize_language
 from xalign_dist.errors import DataError, LanguageError
 from xalign_dist.records import PAIR, PAIR_REJECT, SENTENCE, SENTENCE_REJECT, Chunk
 
@@ -16,6 +16,7 @@ MAX_CHARS = 100_000
 """A longer row is a damaged file (lost line ends), not a sentence."""
 
 UNREADABLE = "unreadable"
+ONE_LANGUAGE = "one_language"
 _JUDGED_FROM = 100
 _SHOWN_CHARS = 200
 
@@ -48,8 +49,8 @@ class RowBuilder:
 
     def __init__(self, cfg: CorpusConfig, path: str, name: str, prefix: str) -> None:
         self.cfg, self.path, self.name, self.prefix = cfg, path, name, prefix
-        self.read = self.faults = 0
-        self.last_fault = ""
+        self.read = self.faults = self.kept = 0
+        self.last_fault = self.last_reject = ""
         src_lang, tgt_lang = _setting("src_lang", cfg.src_lang), _setting("tgt_lang", cfg.tgt_lang)
         self.sides: list[tuple[str, str, str, str | None]]
         if cfg.kind == "pairs":
@@ -71,14 +72,15 @@ class RowBuilder:
         rejects: list[dict[str, Any]] = []
         for raw in rows:
             self.read += 1
-            record, fault = self._record(raw)
+            record, reason, fault = self._record(raw)
             if fault is None:
                 kept.append(record)
+                self.kept += 1
             else:
-                detail = f"{self.path}, {raw.place}: {fault}"
-                rejects.append(record | {"reason": raw.reason, "detail": detail})
-                if raw.reason == UNREADABLE:
-                    self.faults, self.last_fault = self.faults + 1, f"{raw.place}: {fault}"
+                self.last_reject = f"{raw.place}: {fault}"
+                rejects.append(record | {"reason": reason, "detail": f"{self.path}, {self.last_reject}"})
+                if reason == UNREADABLE:
+                    self.faults, self.last_fault = self.faults + 1, self.last_reject
                     self._judge(_JUDGED_FROM)
             if len(kept) + len(rejects) >= size:
                 yield self._chunk(kept, rejects)
@@ -103,7 +105,8 @@ class RowBuilder:
             pa.Table.from_pylist(rejects, schema=self.reject_schema),
         )
 
-    def _record(self, raw: Raw) -> tuple[dict[str, Any], str | None]:
+    def _record(self, raw: Raw) -> tuple[dict[str, Any], str, str | None]:
+        """(record, reason to refuse it, fault or None)."""
         fields, fault = raw.fields, raw.fault
         row: dict[str, Any] = {"source": _plain(self.cfg.source or fields.get("source") or self.name)}
         for id_, lang, text, fixed in self.sides:
@@ -113,7 +116,13 @@ class RowBuilder:
             value, text_fault = _text(fields.get(text), text)
             row[lang], row[text] = code, value
             fault = fault or lang_fault or text_fault
-        return row, fault
+        if (
+            fault is None
+            and row.get("src_lang") == row.get("tgt_lang") != UNDETERMINED
+            and len(self.sides) == 2
+        ):
+            return row, ONE_LANGUAGE, f"both sides are {row['src_lang']}"
+        return row, raw.reason, fault
 
     def _language(
         self, fields: dict[str, Any], column: str, fixed: str | None, must_be_known: bool

@@ -85,6 +85,8 @@ def _save_remote(encoder: Encoder, uri: str, card: str | None) -> None:
         fs, root = fsspec.core.url_to_fs(uri)
     except ImportError as err:
         raise DependencyError(f"{uri}: {err}", "install the fsspec driver of this scheme") from None
+    except ValueError as err:
+        raise OutputError(f"{uri}: {err}", "check the URI's scheme") from None
     root = root.rstrip("/")
     aside = f"{root}.{uuid.uuid4().hex}"
     with tempfile.TemporaryDirectory() as folder:

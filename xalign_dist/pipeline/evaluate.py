@@ -17,6 +17,7 @@ from xalign_dist.config import EncoderConfig, RunConfig
 from xalign_dist.corpora.tables import read_table, write_table
 from xalign_dist.encoder import load_encoder
 from xalign_dist.evaluation.compare import compare
+from xalign_dist.evaluation.embedding import CachedEmbedder
 from xalign_dist.evaluation.examples import contrast_examples
 from xalign_dist.evaluation.languages import language_lookup
 from xalign_dist.evaluation.metrics import write_metrics
@@ -105,7 +106,7 @@ def _embedders(
         for name, model in models.items():
             encoder = context.config.encoder if name == INITIAL else EncoderConfig(model=model)
             pool = embed_pool(model, encoder, context.config.runtime, context.resources)
-            found[name] = _counted(stack.enter_context(pool), advance)
+            found[name] = CachedEmbedder(name, _counted(stack.enter_context(pool), advance))
         if STATIC in context.config.evaluation.baselines and corpus.pairs.num_rows:
             found[STATIC] = static_baseline(context.config, corpus.pairs, suite)
         yield found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -75,8 +76,12 @@ def read_json_lines(path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def read_rows(path: str, columns: list[str]) -> list[dict[str, Any]] | None:
-    """Rows of a Parquet file as dicts of ``columns``, None where there is no such file.
+def read_rows(
+    path: str, columns: list[str], optional: Sequence[str] = ()
+) -> list[dict[str, Any]] | None:
+    """Rows of a Parquet file as dicts of ``columns`` and those ``optional`` ones that it has.
+
+    None where there is no such file.
 
     Raises:
         DataError: not Parquet, or a column is missing.
@@ -94,7 +99,7 @@ def read_rows(path: str, columns: list[str]) -> list[dict[str, Any]] | None:
             f"{path}: no column {', '.join(missing)} (it has {', '.join(table.column_names)})",
             "write it with this version of xalign",
         )
-    return list(table.select(columns).to_pylist())
+    return list(table.select([*columns, *(c for c in optional if c in table.column_names)]).to_pylist())
 
 
 def list_names(folder: str) -> list[str]:

@@ -21,6 +21,9 @@ _MODELS = {
     ADAPTIVE: "Adaptive",
 }
 
+# The same names inside a heading.
+_AGAINST = {**_MODELS, INITIAL: "before training", INFONCE: "fixed InfoNCE", STATIC: "static vectors"}
+
 GROUP_LABELS = {ALL: "All languages", "high": "High-resource", "low": "Low-resource"}
 
 _TASKS = {
@@ -67,6 +70,11 @@ CORPUS_TASKS = ("mining", "audit")
 def model_label(model: str) -> str:
     """A model's name for a person; a path stays what it is."""
     return _MODELS.get(model, model)
+
+
+def against_label(model: str) -> str:
+    """``vs. fixed InfoNCE``: a baseline in the heading of a column of differences."""
+    return f"vs. {_AGAINST.get(model, model)}"
 
 
 def task_label(task: str, metric: str | None = None) -> str:
@@ -135,7 +143,7 @@ def language_name(key: str) -> str:
     if "-" in key:
         return " \u2013 ".join(language_name(part) for part in key.split("-"))
     language = _language(key)
-    return key if language is None else language.display_name()
+    return key if language is None else language.display_name().removesuffix(" (individual language)")
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,7 @@ from xalign_dist.reporting.view_results import (
     summary_rows,
     tested_rows,
 )
-from xalign_dist.reporting.view_run import cost, curves, example_groups, reproduce
+from xalign_dist.reporting.view_run import cost, curves, example_baseline, example_groups, reproduce, stage_notes
 from xalign_dist.reporting.view_space import space
 
 REPORT_FILE = "report.html"
@@ -76,6 +76,8 @@ def render_report(data: RunData) -> str:
         "space": space(data.projection, results.ours),
         "heat": heat_maps(data.metrics, results),
         "examples": example_groups(data.examples),
+        "example_baseline": example_baseline(data.examples),
+        "notes": stage_notes(data),
         "cost": cost(data),
         "reproduce": reproduce(data),
     }

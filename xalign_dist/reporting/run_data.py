@@ -17,7 +17,9 @@ from xalign_dist.reporting.files import join, list_names, read_json, read_json_l
 
 PROJECTION_COLUMNS = ["model", "method", "lang", "group", "text", "x", "y"]
 EXAMPLE_COLUMNS = ["lang", "kind", "query", "expected", "before", "after"]
-LEDGER_EVENTS = ("enter", "gain", "lose", "leave")
+# Name of the model behind `before`.
+EXAMPLE_OPTIONAL = ["baseline"]
+LEDGER_EVENTS = ("enter", "gain", "stay", "lose", "leave")
 
 _ROUND = re.compile(r"round=(\d+)")
 
@@ -35,7 +37,7 @@ class RunData:
         differences: rows of RUN/comparisons.json.
         ablation: rows of RUN/ablation.json.
         audits: per round, the entries of RUN/pairs/round=K/audit.json.
-        ledgers: per round, label counts by event (``enter``, ``gain``, ``lose``, ``leave``).
+        ledgers: per round, labels by event (``enter``, ``gain``, ``stay``, ``lose``, ``leave``).
         telemetry: per arm, the figures of every step.
         projection: rows of RUN/projection.parquet.
         examples: rows of RUN/examples.parquet.
@@ -89,7 +91,7 @@ def load_run(run: str) -> RunData:
         ledgers={k: e for k, n in sorted(rounds.items()) if (e := _ledger(run, n))},
         telemetry=_telemetry(run),
         projection=read_rows(join(run, "projection.parquet"), PROJECTION_COLUMNS) or [],
-        examples=read_rows(join(run, "examples.parquet"), EXAMPLE_COLUMNS) or [],
+        examples=read_rows(join(run, "examples.parquet"), EXAMPLE_COLUMNS, EXAMPLE_OPTIONAL) or [],
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xalign_dist.evaluation.metrics import ALL, lower_is_better
 from xalign_dist.reporting import formats
 from xalign_dist.reporting.differences import Difference
-from xalign_dist.reporting.names import INFONCE, INITIAL, is_share, task_label
+from xalign_dist.reporting.names import INFONCE, INITIAL, against_label, is_share, task_label
 from xalign_dist.reporting.results import Results, find_differences, headline_task
 
 
@@ -86,7 +86,7 @@ def _claim(
     one, two = results.point(ours, task, metric, key), results.point(baseline, task, metric, key)
     if one is None or two is None:
         return None
-    title = f"{_GROUP[key]} vs. {_BASELINE[baseline]}"
+    title = f"{_GROUP[key]} {against_label(baseline)}"
     tested = [d for d in find_differences(differences, task, metric, key, baseline) if d.ours == ours]
     share = is_share(task)
     if tested and tested[0].corrected is not None:
@@ -100,7 +100,6 @@ def _claim(
 
 
 _GROUP = {ALL: "All languages", "low": "Low-resource"}
-_BASELINE = {INITIAL: "before training", INFONCE: "fixed InfoNCE"}
 
 
 def _headline(by_claim: dict[tuple[str, str], str]) -> tuple[str, str]:
@@ -152,4 +151,4 @@ def _sentence(claims: Sequence[Claim], row: tuple[str, str]) -> str:
 
 
 def _value(number: float, claim: Claim) -> str:
-    return formats.value(number, claim.share) + (" %" if claim.share else "")
+    return formats.value(number, claim.share) + ("\u00a0%" if claim.share else "")

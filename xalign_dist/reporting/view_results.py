@@ -18,7 +18,9 @@ from xalign_dist.reporting.names import (
     language_key,
     language_name,
     model_label,
+    model_order,
     task_label,
+    task_order,
 )
 from xalign_dist.reporting.results import (
     Point,
@@ -203,16 +205,18 @@ class Forest:
 
 
 def forests(differences: Sequence[Difference]) -> list[Forest]:
-    """One forest plot per baseline, of the headline metric of each task over groups of languages.
+    """One forest plot per baseline, fixed InfoNCE first, of the headline metric of each task over groups of languages.
 
     Without group rows those of single language pairs are shown. Errors are turned round: right is
     always better.
     """
     out = []
-    for baseline in dict.fromkeys(d.baseline for d in differences):
+    baselines = sorted({d.baseline for d in differences}, key=lambda b: (b != INFONCE, model_order(b)))
+    for baseline in baselines:
         rows = [d for d in differences if d.baseline == baseline]
         rows = [d for d in rows if HEADLINE.get(base_task(d.task)) == d.metric] or rows
         rows = ([d for d in rows if d.lang in GROUP_NAMES] or rows)[:_MOST_FOREST_ROWS]
+        rows.sort(key=lambda d: task_order(d.task, d.metric))
         out.append(_forest(baseline, rows))
     return out
 

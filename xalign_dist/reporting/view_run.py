@@ -10,7 +10,7 @@ from typing import Any
 
 from xalign_dist.reporting import formats
 from xalign_dist.reporting.charts import LineChart, line_chart
-from xalign_dist.reporting.names import MODEL_ORDER, language_name, model_label, model_order, model_style
+from xalign_dist.reporting.names import MODEL_ORDER, against_label, language_name, model_label, model_order, model_style
 from xalign_dist.reporting.run_data import RunData
 
 # Field of the telemetry, title, what it tells, whether the axis starts at 0.
@@ -150,6 +150,18 @@ def example_groups(rows: Sequence[Mapping[str, Any]]) -> list[ExampleGroup]:
         )
         out.append(group)
     return out
+
+
+def example_baseline(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the answers before are by: the model that the file names, else the baseline."""
+    names = {str(r["baseline"]) for r in rows if r.get("baseline")}
+    return " and ".join(against_label(n).removeprefix("vs. ") for n in sorted(names)) or "the baseline"
+
+
+def stage_notes(data: RunData) -> list[str]:
+    """What stages say they left out."""
+    found = [(s.get("counts") or {}).get("notes") for s in data.stages.values()]
+    return [str(note) for notes in found if isinstance(notes, list) for note in notes]
 
 
 def reproduce(data: RunData) -> list[str]:

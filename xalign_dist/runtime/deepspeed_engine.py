@@ -54,6 +54,8 @@ class DeepSpeedEngine:
         self._engine, *_ = deepspeed.initialize(
             model=module, optimizer=self._optimizer, config=self._settings, dist_init_required=False
         )
+        if self._stage > 0 and config.optimizer == "adamw":
+            self._make_moments()
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Unit vectors float32 ``[R, D]``."""
@@ -87,14 +89,10 @@ class DeepSpeedEngine:
         """Continue with ``state``'s optimizer state, each rank taking its share."""
         if not state.moments:
             return
-        for flat in self._partitions():
-            self._optimizer.state[flat] = {
-                "step": torch.tensor(float(state.updates)),
-                **{key: torch.zeros_like(flat) for key in _MOMENTS},
-            }
-        if self._stage in (1, 2):
-            # The links from parameters to their share of the moments are else made in the first step.
-            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+        if self._stage == 0:
+            self._make_moments()
+        for held in self._optimizer.state.values():
+            held["step"].fill_(float(state.updates))
         for name, p in trainable(self.encoder).items():
             for key in _MOMENTS:
                 value = state.moments[f"{key}.{name}"].to(self.device)
@@ -111,6 +109,15 @@ class DeepSpeedEngine:
             list(self.encoder.parameters())
         )
         return context
+
+    def _make_moments(self) -> None:
+        for held in self._partitions():
+            moments = {key: torch.zeros_like(held) for key in _MOMENTS}
+            self._optimizer.state[held] = {"step": torch.zeros(()), **moments}
+        if self._stage in (1, 2):
+            # DeepSpeed 0.19.8 links parameters to their moments once, after the first group's first step,
+            # when the second group has none yet: its moments could never be read. So link before.
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _clip_gradients(self, *_: Any) -> None:
         self._norm = float(nn.utils.clip_grad_norm_(self.encoder.parameters(), self._clip))

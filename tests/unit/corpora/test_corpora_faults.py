@@ -90,7 +90,7 @@ def test_share_of_faults_at_the_end(tmp_path: Path, bad: int, stops: bool) -> No
     rows = ["a\tb"] * (1000 - bad) + ["a"] * bad
     (tmp_path / "a.tsv").write_text("\n".join(rows))
     if stops:
-        with pytest.raises(DataError, match=r"101 of 1000 rows .* line 1000: .*\n.*max_row_fault_share"):
+        with pytest.raises(DataError, match=r"100 of 999 rows .* line 999: .*\n.*max_row_fault_share"):
             read_all(tmp_path / "a.tsv", **LANGS)
     else:
         assert read_all(tmp_path / "a.tsv", **LANGS).rejects.num_rows == 100
@@ -207,6 +207,27 @@ def test_folder_without_anything_readable(tmp_path: Path) -> None:
         read_all(tmp_path, format="hf", **LANGS)
 
 
+def test_pairs_in_one_language(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"src": "a", "tgt": "b", "src_lang": "en", "tgt_lang": code} for code in ("en_GB", "de", "eng")]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = read_all(path, max_row_fault_share=0)
+    assert found.kept["tgt_lang"].to_pylist() == ["deu"]
+    assert found.rejects["reason"].to_pylist() == ["one_language", "one_language"]
+    assert found.rejects["detail"][0].as_py() == f"{path}, line 1: both sides are eng"
+    with pytest.raises(
+        DataError, match=r"none of its 3 rows can be used, the last is line 3: both sides are eng"
+    ):
+        read_all(path, src_lang="en", tgt_lang="eng")
+    assert read_all(path, src_lang="und", tgt_lang="und").kept.num_rows == 3
+
+
+def test_sentences_are_not_taken_from_markup(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<p>x</p>\n")
+    with pytest.raises(ConfigError, match=r"sentences corpus cannot be told from '\.html'"):
+        read_all(tmp_path / "page.html", kind="sentences", src_lang="en")
+
+
 def test_unknown_kind_of_uri() -> None:
     with pytest.raises(DataError, match="nosuch://a"):
         read_all("nosuch://a/b.tsv", **LANGS)
@@ -221,5 +242,5 @@ def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
-    with pytest.raises(DependencyError, match="s3://bucket/a.tsv: Install s3fs"):
+    with pytest.raises(DependencyError, match=r"s3://bucket/a\.tsv: Install s3fs"):
         read_all("s3://bucket/a.tsv", **LANGS)

@@ -1,7 +1,17 @@
 import pytest
+import torch
 from encoder_world import KINDS, write_tiny
 
 from xalign_dist.encoder import load_encoder
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """Tiny matrices gain nothing from more threads, and wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

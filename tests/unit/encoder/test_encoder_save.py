@@ -1,5 +1,4 @@
 import json
-import os
 import stat
 
 import fsspec
@@ -12,9 +11,10 @@ from transformers import AutoModel, AutoTokenizer
 
 from xalign_dist.config import EncoderConfig
 from xalign_dist.encoder import embed_texts, load_encoder, save_encoder, trim_vocabulary
-from xalign_dist.errors import DependencyError, OutputError
+from xalign_dist.errors import OutputError
 
 HEADS = [("none", None), ("linear", None), ("linear", 5), ("mlp", None), ("mlp", 7)]
+CASES = [("bert", *head) for head in HEADS] + [(kind, *head) for kind in KINDS[1:] for head in HEADS[::4]]
 
 
 def vectors(encoder, texts=TEXTS):
@@ -35,8 +35,7 @@ def cosine(one, other):
     return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("projection", "width"), HEADS)
+@pytest.mark.parametrize(("kind", "projection", "width"), CASES)
 def test_a_saved_encoder_is_the_same_to_us_and_to_sentence_transformers(
     tiny, tmp_path, kind, projection, width
 ):
@@ -51,7 +50,8 @@ def test_a_saved_encoder_is_the_same_to_us_and_to_sentence_transformers(
         np.testing.assert_array_equal(vectors(again), vectors(encoder))
     theirs = SentenceTransformer(path, device="cpu")
     assert theirs.max_seq_length == encoder.max_tokens
-    texts = [*TEXTS, "w55 w56"]
+    # sentence-transformers divides by zero where a tokenizer gives a text no token at all.
+    texts = ["w55 w56", *(t for t in TEXTS if t or kind != "qwen3")]
     assert cosine(theirs.encode(texts), vectors(again, texts)).min() > 0.999999
     assert (tmp_path / "model" / "README.md").read_text() == "# A card"
 
@@ -132,13 +132,17 @@ def test_others_may_read_the_weights(tiny, tmp_path):
         )
 
 
+def contents(place):
+    return sorted(place.iterdir()) if place.is_dir() else place.read_text()
+
+
 def test_what_is_not_ours_is_not_replaced(tiny, tiny_dirs, tmp_path):
     (tmp_path / "notes.txt").write_text("dear")
     for place in (tmp_path, tmp_path / "notes.txt", tiny_dirs["bert"]):
-        before = sorted(os.listdir(place)) if place.is_dir() else place.read_text()
+        before = contents(place)
         with pytest.raises(OutputError, match="no model that xalign_dist saved"):
             save_encoder(tiny("xlmr"), str(place))
-        assert before == (sorted(os.listdir(place)) if place.is_dir() else place.read_text())
+        assert contents(place) == before
 
 
 def test_an_empty_directory_is_used(tiny, tmp_path):
@@ -178,7 +182,7 @@ def test_a_model_is_saved_to_any_file_system_and_replaced_there(tiny, tmp_path, 
             save_encoder(tiny("bert"), uri)
     finally:
         fs.rm("/encoder-save", recursive=True)
-    with pytest.raises((DependencyError, OutputError), match="bogus"):
+    with pytest.raises(OutputError, match="bogus"):
         save_encoder(tiny("bert"), "bogus://x/y")
 
 
