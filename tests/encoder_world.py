@@ -44,10 +44,13 @@ _SIZES: dict[str, Any] = {
 _DECODER: dict[str, Any] = {"num_key_value_heads": 1, "head_dim": 8, "use_cache": True}
 
 
-def words_tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """w0..w59, one id each; special ids where the family has them (pad 0, or pad 1 behind bos)."""
+def words_tokenizer(kind: str, first: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """w0..w59, one id each; special ids where the family has them (pad 0, or pad 1 behind bos).
+
+    Words in ``first`` get the ids before those.
+    """
     special = ["[PAD]", "[UNK]", "<s>", "</s>"] if kind == "bert" else ["<s>", "[PAD]", "</s>", "[UNK]"]
-    ids = {word: i for i, word in enumerate([*special, *(f"w{n}" for n in range(60))])}
+    ids = {word: i for i, word in enumerate([*first, *special, *(f"w{n}" for n in range(60))])}
     core = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(
@@ -67,9 +70,9 @@ def bytes_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token="<end>")
 
 
-def write_tiny(home: Path, kind: str) -> Path:
+def write_tiny(home: Path, kind: str, first: tuple[str, ...] = ()) -> Path:
     """A random model of ``kind`` under ``home``; returns its directory."""
-    tokenizer = bytes_tokenizer() if kind == "qwen3" else words_tokenizer(kind)
+    tokenizer = bytes_tokenizer() if kind == "qwen3" else words_tokenizer(kind, first)
     sizes = {**_SIZES, "vocab_size": len(tokenizer) + 2, "pad_token_id": tokenizer.pad_token_id}
     with torch.random.fork_rng():
         torch.manual_seed(0)

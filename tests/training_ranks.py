@@ -20,7 +20,9 @@ def run_ranks(world: int, function: Callable[..., None], *arguments: Any) -> Non
     mp.spawn(_enter, (world, port, function, arguments), nprocs=world)
 
 
-def _enter(rank: int, world: int, port: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _enter(
+    rank: int, world: int, port: int, function: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     os.environ |= {
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
         **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)},

@@ -114,7 +114,9 @@ def train_worker_pids() -> list[int]:
         if entry.name.isdigit():
             try:
                 status = dict(
-                    line.split(":\t", 1) for line in (entry / "status").read_text().splitlines() if ":\t" in line
+                    line.split(":\t", 1)
+                    for line in (entry / "status").read_text().splitlines()
+                    if ":\t" in line
                 )
                 parents[int(entry.name)] = int(status["PPid"])
                 if b"RayTrainWorker" in (entry / "cmdline").read_bytes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Any
 
@@ -17,6 +18,7 @@ _SEED = 1
 # Of a false candidate and a missed one: candidates are checked again by their MinHashes, misses are lost.
 _LSH_WEIGHTS = (0.05, 0.95)
 _SIDE = "\x1f"
+_DIGITS = re.compile(r"\d+")
 
 
 class Deduplicator:
@@ -25,7 +27,8 @@ class Deduplicator:
     Two records are copies when their texts (of a pair: both) and languages are the same up to
     case and width; near copies when the character 5-grams of their texts have a MinHash
     similarity of ``near_duplicate_jaccard``. Near copies are looked for within one language
-    (pair) only: a text left untranslated in two languages is for the language filter.
+    (pair) only: a text left untranslated in two languages is for the language filter. Texts
+    whose numbers differ are no near copies, however long: "page 2" is not "page 3".
 
     Memory: about 0.2 kB a record for exact, about 2 kB for near duplicates.
     """
@@ -77,6 +80,7 @@ class Deduplicator:
         )
         found: dict[int, str] = {}
         for row, minhash in zip(rows, minhashes, strict=True):
+            _salt(minhash, texts[row])
             index = self._index(langs[row])
             twins = (k for k in sorted(index.query(minhash)) if self._alike(k, minhash))
             twin = next(twins, None)
@@ -100,6 +104,14 @@ class Deduplicator:
 
 def _joined(table: pa.Table, names: tuple[str, ...]) -> list[str]:
     return [_SIDE.join(row) for row in zip(*(table[n].to_pylist() for n in names), strict=True)]
+
+
+def _salt(minhash: MinHash, text: str) -> None:
+    # Other numbers, other values throughout: such texts meet in no band. Comparing the numbers of
+    # candidates instead takes quadratic time on thousands of rows like "page 7 of 900".
+    numbers = _DIGITS.findall(text)
+    if numbers:
+        minhash.hashvalues ^= minhash.hashvalues.dtype.type(zlib.crc32(_SIDE.join(numbers).encode()))
 
 
 def _shingles(text: str) -> set[bytes]:

@@ -70,7 +70,12 @@ def _unit(variants: list[tuple[str, str]], number: int, cfg: CorpusConfig) -> Ra
     if cfg.kind == "sentences":
         chosen = _pick(variants, cfg.src_lang, 0)
         return Raw({"lang": chosen[0], "text": chosen[1]}, place) if chosen else Raw({}, place, "no segment")
-    src, tgt = _pick(variants, cfg.src_lang, 0), _pick(variants, cfg.tgt_lang, 1)
+    if cfg.src_lang is None and cfg.tgt_lang is not None:
+        tgt = _pick(variants, cfg.tgt_lang, 0)
+        src = _pick([v for v in variants if v is not tgt], None, 0)
+    else:
+        src = _pick(variants, cfg.src_lang, 0)
+        tgt = _pick([v for v in variants if v is not src], cfg.tgt_lang, 0)
     if src is None or tgt is None:
         codes = ", ".join(code for code, _ in variants) or "none"
         return Raw({}, place, f"it has not both languages, but: {codes}")
@@ -81,7 +86,7 @@ def _pick(variants: list[tuple[str, str]], lang: str | None, place: int) -> tupl
     if lang is None:
         return variants[place] if len(variants) > place else None
     wanted = normalize_language(lang)
-    return next(((code, text) for code, text in variants if _is(code, wanted)), None)
+    return next((v for v in variants if _is(v[0], wanted)), None)
 
 
 def _is(code: str, wanted: str) -> bool:

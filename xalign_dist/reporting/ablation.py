@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from rich.box import HORIZONTALS
 from rich.table import Table
 from rich.text import Text
 
@@ -50,6 +51,8 @@ def ablation_table(rows: Sequence[Difference]) -> Table:
     table = Table(
         title="Full method minus each arm",
         caption="green: the part helps; red: it hurts; corrected p < 0.05",
+        box=HORIZONTALS,
+        pad_edge=False,
         title_justify="left",
         caption_justify="left",
     )

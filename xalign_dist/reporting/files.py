@@ -76,9 +76,7 @@ def read_json_lines(path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def read_rows(
-    path: str, columns: list[str], optional: Sequence[str] = ()
-) -> list[dict[str, Any]] | None:
+def read_rows(path: str, columns: list[str], optional: Sequence[str] = ()) -> list[dict[str, Any]] | None:
     """Rows of a Parquet file as dicts of ``columns`` and those ``optional`` ones that it has.
 
     None where there is no such file.

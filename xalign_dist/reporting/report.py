@@ -26,7 +26,14 @@ from xalign_dist.reporting.view_results import (
     summary_rows,
     tested_rows,
 )
-from xalign_dist.reporting.view_run import cost, curves, example_baseline, example_groups, reproduce, stage_notes
+from xalign_dist.reporting.view_run import (
+    cost,
+    curves,
+    example_baseline,
+    example_groups,
+    reproduce,
+    stage_notes,
+)
 from xalign_dist.reporting.view_space import space
 
 REPORT_FILE = "report.html"

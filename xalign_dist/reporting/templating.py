@@ -5,7 +5,14 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xalign_dist.reporting import formats
-from xalign_dist.reporting.names import against_label, group_label, language_name, model_label, model_style, task_label
+from xalign_dist.reporting.names import (
+    against_label,
+    group_label,
+    language_name,
+    model_label,
+    model_style,
+    task_label,
+)
 
 
 def environment() -> Environment:
@@ -20,6 +27,8 @@ def environment() -> Environment:
     for name in ("percent", "decimal", "signed", "value", "interval", "p_value", "count", "seconds"):
         env.filters[name] = getattr(formats, name)
     env.filters["language"] = language_name
-    env.globals.update(task_label=task_label, model_label=model_label, group_label=group_label, against_label=against_label)
+    env.globals.update(
+        task_label=task_label, model_label=model_label, group_label=group_label, against_label=against_label
+    )
     env.globals["style"] = model_style
     return env

@@ -17,7 +17,7 @@ Audits = Mapping[int, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """Noise of one language pair, or of one of its sources.
+    """Noise of one language pair, or of one of its sources (``part``).
 
     ``true`` is the known rate (only where the suite knows it); ``expected_noise`` and
     ``noise_left`` are the shares of noise among the kept pairs, as predicted and as known.
@@ -38,18 +38,19 @@ class AuditRow:
     kept_clean: float | None
     stable: bool
     note: str
+    part: bool
 
 
 def audit_rows(audits: Audits, metrics: Sequence[Metric]) -> list[AuditRow]:
     """The last audit of parallel text: a row per language pair, and one per source where it has several.
 
+    Without audits, what ``metrics`` say of them.
+
     A pair's figures are its sources' means, weighted by pairs; so are the bounds (not too narrow).
     """
     rounds = [k for k, entries in sorted(audits.items()) if any(_noise(e) is not None for e in entries)]
-    if not rounds:
-        return []
     by_key: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in audits[rounds[-1]]:
+    for entry in audits[rounds[-1]] if rounds else _entries_of(metrics):
         if _noise(entry) is not None:
             by_key.setdefault(language_key(entry["src_lang"], entry["tgt_lang"]), []).append(entry)
     known = _known(metrics, "audit")
@@ -59,18 +60,37 @@ def audit_rows(audits: Audits, metrics: Sequence[Metric]) -> list[AuditRow]:
         truth = known.get(key, {})
         out.append(_audit_row(key, entries, truth))
         if len(entries) > 1:
-            out += [_audit_row(key, [e], {}) for e in entries]
+            out += [_audit_row(key, [e], {}, part=True) for e in entries]
     return out
 
 
-def _audit_row(key: str, entries: Sequence[Mapping[str, Any]], truth: Mapping[str, float]) -> AuditRow:
+def _entries_of(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    rows = [m for m in metrics if (base_task(m.task), m.metric) == ("audit", "noise_estimated")]
+    last = max((m.round for m in rows), default=0)
+    return [
+        {
+            "src_lang": m.src_lang,
+            "tgt_lang": m.tgt_lang,
+            "pairs": m.n,
+            "noise_estimated": m.value,
+            "noise_low": m.low,
+            "noise_high": m.high,
+        }
+        for m in rows
+        if m.round == last
+    ]
+
+
+def _audit_row(
+    key: str, entries: Sequence[Mapping[str, Any]], truth: Mapping[str, float], part: bool = False
+) -> AuditRow:
     pairs = sum(int(e.get("pairs") or 0) for e in entries)
     kept = [int(e["kept"]) for e in entries if e.get("kept") is not None]
     single = entries[0] if len(entries) == 1 else {}
     return AuditRow(
         key,
         language_name(key),
-        str(single.get("source") or f"{len(entries)} sources"),
+        str(single.get("source") or "") if single else f"{len(entries)} sources",
         pairs,
         sum(kept) if len(kept) == len(entries) else None,
         _mean(entries, "noise_estimated") or 0.0,
@@ -83,6 +103,7 @@ def _audit_row(key: str, entries: Sequence[Mapping[str, Any]], truth: Mapping[st
         truth.get("kept_clean"),
         all(e.get("stable", True) for e in entries),
         str(single.get("note") or ""),
+        part,
     )
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from xalign_dist.reporting import formats
 from xalign_dist.reporting.charts import LineChart, line_chart
-from xalign_dist.reporting.names import MODEL_ORDER, against_label, language_name, model_label, model_order, model_style
+from xalign_dist.reporting.names import (
+    MODEL_ORDER,
+    against_label,
+    language_name,
+    model_label,
+    model_order,
+    model_style,
+)
 from xalign_dist.reporting.run_data import RunData
 
 # Field of the telemetry, title, what it tells, whether the axis starts at 0.

@@ -113,7 +113,7 @@ class DeepSpeedEngine:
     def _make_moments(self) -> None:
         for held in self._partitions():
             moments = {key: torch.zeros_like(held) for key in _MOMENTS}
-            self._optimizer.state[held] = {"step": torch.zeros(()), **moments}
+            self._optimizer.state[held] = {"step": torch.zeros((), device=held.device), **moments}
         if self._stage in (1, 2):
             # DeepSpeed 0.19.8 links parameters to their moments once, after the first group's first step,
             # when the second group has none yet: its moments could never be read. So link before.

@@ -146,7 +146,7 @@ class TorchEngine:
         for name, p in trainable(self.encoder).items():
             if state.moments:
                 self._optimizer.state[p] = {
-                    "step": torch.tensor(float(state.updates)),
+                    "step": torch.tensor(float(state.updates), device=p.device),
                     "exp_avg": state.moments[f"exp_avg.{name}"].to(p.device, copy=True),
                     "exp_avg_sq": state.moments[f"exp_avg_sq.{name}"].to(p.device, copy=True),
                 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -82,7 +83,7 @@ def train_steps(
         seed: of dropout.
 
     Raises:
-        TrainingError: non-finite loss (unless skipped by config), or collapsed embeddings.
+        TrainingError: non-finite loss (unless skipped by config), collapsed embeddings, or no memory.
     """
     guard, began = CollapseGuard(), time.perf_counter()
     device = learner.engine.device
@@ -91,7 +92,10 @@ def train_steps(
         plan = plan_chunks(batch, learner.engine.encoder, config, device)
         loss_of = partial(_loss, learner.objective, batch_meta(batch, device), batch.step / total_steps)
         seed_chunk = partial(seed_dropout, seed, batch.step, rank())
-        out, accepted = gradient(learner.engine, plan, loss_of, seed_chunk, partial(_accept, batch, config))
+        with _memory_fault_named(batch, config):
+            out, accepted = gradient(
+                learner.engine, plan, loss_of, seed_chunk, partial(_accept, batch, config)
+            )
 
         rate = learning_rate(batch.step, total_steps, config)
         norm = _update(learner, rate, config) if accepted else _drop(learner)
@@ -153,6 +157,19 @@ def _accept(batch: Batch, config: TrainingConfig, out: LossOutput, gradient_ND: 
         )
     _log.warning("%s; step skipped", problem)
     return False
+
+
+@contextmanager
+def _memory_fault_named(batch: Batch, config: TrainingConfig) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as err:
+        wanted = (config.chunk_pairs or config.batch_pairs) // 2
+        raise TrainingError(
+            f"step {batch.step + 1}: out of device memory ({str(err).splitlines()[0]})",
+            f"set training.chunk_pairs={max(1, wanted)} or less (the loss stays the same), or lower "
+            "encoder.max_tokens, or set encoder.gradient_checkpointing=true",
+        ) from err
 
 
 def _update(learner: Learner, rate: float, config: TrainingConfig) -> float:

@@ -44,6 +44,7 @@ def test_rows_of_jsonl(tmp_path: Path) -> None:
     assert fault(path, good + b"\n[1]\n", "line 3") == "list, not an object"
     assert fault(path, good + b"[" * 100_000 + b"\n", "line 2").startswith("not JSON (")
     assert fault(path, good + b'{"src": "a"}\n', "line 2") == "tgt is null"
+    assert fault(path, b'{"src": "a"}\n' + good, "line 1") == "tgt is null"
     assert fault(path, good + b'{"src": null, "tgt": "b"}\n', "line 2") == "src is null"
     assert fault(path, good + b'{"src": 5, "tgt": "b"}\n', "line 2") == "src is int, not text"
     assert (
@@ -58,6 +59,7 @@ def test_languages_of_rows(tmp_path: Path) -> None:
     rows = [{"src": "a", "tgt": "b", "tgt_lang": code} for code in ("de", "xx")]
     data = "".join(json.dumps(r) + "\n" for r in rows).encode()
     assert fault(path, data, "line 2", tgt_lang=None) == "tgt_lang: 'xx' is not a language code"
+    assert fault(path, b"{\n" + data.splitlines()[0], "line 1", tgt_lang=None).startswith("not JSON")
     rows[1]["tgt_lang"] = None
     data = "".join(json.dumps(r) + "\n" for r in rows).encode()
     assert fault(path, data, "line 2", tgt_lang=None) == "tgt_lang is null"

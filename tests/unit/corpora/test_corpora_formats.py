@@ -57,7 +57,9 @@ def test_parquet_with_columns_mapped_and_ids_kept(tmp_path: Path) -> None:
 
 def test_parquet_is_read_by_batches_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(
-        pa.table({"text": [str(i) for i in range(1000)]}), tmp_path / "a.parquet", row_group_size=100
+        pa.table({"text": [str(i) for i in range(1000)], "image": [b"x"] * 1000}),
+        tmp_path / "a.parquet",
+        row_group_size=100,
     )
     monkeypatch.setattr("xalign_dist.corpora.parquet._BATCH", 100)
     sizes: list[int] = []
@@ -66,6 +68,7 @@ def test_parquet_is_read_by_batches_not_whole(tmp_path: Path, monkeypatch: pytes
     def counted(self, *args, **kwargs):
         for batch in whole(self, *args, **kwargs):
             sizes.append(batch.num_rows)
+            assert batch.schema.names == ["text"]
             yield batch
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)

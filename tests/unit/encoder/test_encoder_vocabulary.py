@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from encoder_world import KINDS, TEXTS
+from encoder_world import KINDS, TEXTS, write_tiny
 
 from xalign_dist.config import EncoderConfig
 from xalign_dist.encoder import embed_texts, load_encoder, restore_vocabulary, save_encoder, trim_vocabulary
@@ -98,11 +98,13 @@ def test_training_moves_the_rows_used_and_no_other(tiny, kind, tmp_path):
     assert table(encoder).weight.requires_grad
 
 
-def test_positions_of_roberta_stay_when_words_before_the_padding_go(tiny):
-    encoder = tiny("xlmr")
-    trim_vocabulary(encoder, ["w59"])
+def test_positions_of_roberta_stay_when_words_before_the_padding_go(tmp_path):
+    encoder = load_encoder(str(write_tiny(tmp_path, "xlmr", first=("never", "used"))), device="cpu")
+    before = embed(encoder)
+    trim_vocabulary(encoder, TEXTS)
     pad = encoder.tokenizer.pad_token_id
-    assert encoder.rows[pad] == pad == table(encoder).padding_idx
+    assert encoder.rows[pad] == pad == 3
+    np.testing.assert_array_equal(embed(encoder), before)
 
 
 def test_under_lora_the_rows_stay_frozen(tiny):

@@ -92,7 +92,9 @@ def test_duplicates_of_either_side_and_copies_are_masked() -> None:
     expected[0, 2] = expected[2, 0] = True
     expected[1, 3] = expected[3, 1] = True
     assert torch.equal(mask, expected)
-    copy = duplicate_mask(torch.tensor([1, 2]), torch.tensor([5, 1]), torch.tensor([5, 1]), torch.tensor([1, 2]))
+    copy = duplicate_mask(
+        torch.tensor([1, 2]), torch.tensor([5, 1]), torch.tensor([5, 1]), torch.tensor([1, 2])
+    )
     assert copy.tolist() == [[True, True], [False, True]]
 
 
@@ -112,10 +114,10 @@ def test_info_nce_is_its_formula_with_weights_and_mask() -> None:
     log_w = rand(3, 5, seed=2).double().scatter(1, target[:, None], 0.0)
     got = info_nce(sim, target, 0.1, masked, log_w)
     for i in range(3):
-        terms = [
-            math.exp(log_w[i, j]) * math.exp(sim[i, j] / 0.1) for j in range(5) if not masked[i, j]
-        ]
-        assert got[i].item() == pytest.approx(-math.log(math.exp(sim[i, target[i]] / 0.1) / sum(terms)), rel=1e-4)
+        terms = [math.exp(log_w[i, j]) * math.exp(sim[i, j] / 0.1) for j in range(5) if not masked[i, j]]
+        assert got[i].item() == pytest.approx(
+            -math.log(math.exp(sim[i, target[i]] / 0.1) / sum(terms)), rel=1e-4
+        )
 
 
 def test_effective_negatives_between_one_and_all() -> None:

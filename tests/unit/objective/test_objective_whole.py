@@ -51,7 +51,9 @@ def test_all_off_is_fixed_temperature_cross_entropy_to_the_bit() -> None:
     labels = torch.arange(N)
     expected = (F.cross_entropy(x @ y.T / 0.05, labels) + F.cross_entropy(y @ x.T / 0.05, labels)) / 2
     expected.backward()
-    out, gx, gy = gradients(DynamicObjective(ObjectiveConfig.infonce(0.05), D, 4), batch(torch.full((N,), 0.3)))
+    out, gx, gy = gradients(
+        DynamicObjective(ObjectiveConfig.infonce(0.05), D, 4), batch(torch.full((N,), 0.3))
+    )
     assert torch.equal(out.loss, expected)
     assert torch.equal(gx, x.grad)
     assert torch.equal(gy, y.grad)
@@ -105,7 +107,9 @@ def test_statistics_are_what_they_say() -> None:
     off = sim[~torch.eye(N, dtype=torch.bool)]
     rest = sim.masked_fill(torch.eye(N, dtype=torch.bool), -1)
     gap = ((sim.diagonal() - rest.amax(1)).mean() + (sim.diagonal() - rest.amax(0)).mean()) / 2
-    hits = ((sim.diagonal() > rest.amax(1)).double().mean() + (sim.diagonal() > rest.amax(0)).double().mean()) / 2
+    hits = (
+        (sim.diagonal() > rest.amax(1)).double().mean() + (sim.diagonal() > rest.amax(0)).double().mean()
+    ) / 2
     x, y = unit(1).double(), unit(2, unit(1)).double()
     distance = torch.cdist(x, y).square()[~torch.eye(N, dtype=torch.bool)]
     expected = {

@@ -1,7 +1,8 @@
-"""Console tables, model card and the comparison of two runs, on a run directory with known figures."""
+"""Console tables, places and model card, on figures that are known."""
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 
@@ -9,8 +10,7 @@ import yaml
 from rich.console import Console
 
 from xalign_dist.records import Metric
-from xalign_dist.reporting.against import compare_runs
-from xalign_dist.reporting.console import print_where, summary_tables
+from xalign_dist.reporting.console import print_where, run_tables, summary_tables
 from xalign_dist.reporting.model_card import model_card
 
 
@@ -33,74 +33,96 @@ METRICS = [
 ]
 
 
-def printed(*renderables, width=80):
-    console = Console(file=io.StringIO(), width=width)
+def printed(*renderables, width=80, color=None):
+    console = Console(file=io.StringIO(), width=width, force_terminal=color is not None, color_system=color)
     for r in renderables:
         console.print(r)
     return console.file.getvalue()
 
 
-def test_tables_show_the_three_arms_audit_and_rounds():
-    shown = printed(*summary_tables(METRICS, {"gle": "low"}))
-    head = next(line for line in shown.splitlines() if "Retrieval, All languages" in line)
-    assert [x for x in ("50.0", "60.0", "75.0", "+25.0") if x not in head] == []
-    assert "Irish (low)" in shown
-    assert "17.0 to 25.0" in shown
-    assert "91.0" in shown
-    assert "95.0" in shown
+def cells(text, label):
+    return next(line for line in text.splitlines() if label in line).split(label)[1].split()
+
+
+def test_metrics_alone_give_all_three_tables():
+    shown = printed(*summary_tables(METRICS))
+    assert cells(shown, "All languages, mean") == ["50.0", "60.0", "75.0", "+25.0", "+15.0"]
+    assert cells(shown, "Irish") == ["40.0", "–", "65.0", "+25.0", "–"]
+    assert cells(shown, "German") == ["100", "21.0", "17.0", "to", "25.0", "20.0", "–", "–"]
+    assert cells(shown, "All languages   ") == ["1", "–", "88.0", "91.0", "–"]
+
+
+def test_a_whole_run_is_readable_at_80_columns(run_dir):
+    shown = printed(*run_tables(str(run_dir)))
+    assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= 80
+    order = [
+        shown.index(x) for x in ("Arabic", "High-resource, mean", "Icelandic", "Low-resource, mean", "Telugu")
+    ]
+    assert order == sorted(order)
+    assert cells(shown, "Lexicon P@1") == ["33.3", "40.6", "46.2", "+12.8", "+5.5"]
+    assert cells(shown, "Arabic *")[:5] == ["1,500", "32.0", "29.0", "to", "35.0"]
+    assert cells(shown, "Welsh      ")[-5:] == ["30.0", "44.0", "59.0", "+29.0", "+15.0"]
+    assert "\x1b[32m" in printed(*run_tables(str(run_dir)), color="standard")
+
+
+def test_models_side_by_side_have_no_gains():
+    metrics = [row(m, "retrieval", "accuracy", v) for m, v in (("org/[red]one", 0.5), ("two", 0.6))]
+    shown = printed(*summary_tables(metrics))
+    assert "org/[red]one" in shown
+    assert "vs." not in shown
+    assert cells(shown, "All languages, mean") == ["50.0", "60.0"]
+
+
+def test_nothing_measured_gives_no_table():
+    assert summary_tables([]) == []
+
+
+def test_text_from_the_corpus_is_no_markup(run_dir):
+    path = run_dir / "pairs/round=2/audit.json"
+    audit = json.loads(path.read_text())
+    audit["entries"][0] |= {"tgt_lang": "[bold red]x", "source": "[blink]"}
+    path.write_text(json.dumps(audit))
+    assert "[bold red]x" in printed(*run_tables(str(run_dir)))
 
 
 def test_places_and_python_lines_are_printed_whole(tmp_path):
     console = Console(file=io.StringIO(), width=60)
-    run = str(tmp_path / ("deep[red]" * 8))
+    run = str(tmp_path / ("deep[red]\"'" * 8))
     print_where(run, console)
     shown = console.file.getvalue()
-    assert f'model = SentenceTransformer("{run}/model")' in shown
     assert f"{run}/report.html" in shown
+    code = "\n".join(line.strip() for line in shown.splitlines()[-3:])
+    tree = ast.parse(code)
+    assert len(tree.body) == 3
+    assert f"{run}/model" in [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
 
 
-def write_run(path, metrics, **config):
-    path.mkdir()
-    (path / "config.yaml").write_text(yaml.safe_dump(config))
-    (path / "metrics.json").write_text(json.dumps({"schema": 1, "metrics": [m.to_json() for m in metrics]}))
-    return str(path)
+def front_matter(card):
+    return yaml.safe_load(card.split("---\n")[1])
 
 
-def test_model_card_has_front_matter_and_figures(tmp_path):
-    run = write_run(
-        tmp_path / "run",
-        METRICS,
-        encoder={"model": "intfloat/multilingual-e5-small"},
-        corpora=[{"kind": "pairs", "src_lang": "eng", "tgt_lang": "deu"}],
-    )
-    card = model_card(run)
-    front = yaml.safe_load(card.split("---")[1])
+def test_model_card_has_front_matter_and_figures(run_dir):
+    card = model_card(str(run_dir))
+    front = front_matter(card)
     assert front["library_name"] == "sentence-transformers"
-    assert front["base_model"] == "intfloat/multilingual-e5-small"
-    assert front["language"] == ["deu", "eng"]
-    assert "| 50.0 | 60.0 | 75.0 |" in card
+    assert front["pipeline_tag"] == "sentence-similarity"
+    assert {"de", "en", "cy", "ug"} <= set(front["language"])
+    assert "base_model" not in front, "builtin weights have no page to point to"
+    results = front["model-index"][0]["results"]
+    assert results[0]["metrics"] == [{"type": "accuracy", "value": 0.7692, "name": "Retrieval accuracy"}]
+    assert "| Retrieval accuracy, Low-resource | 36.0 | 14.0 | 50.0 | 65.0 | 63.1 to 66.9 |" in card
+    assert "Low-resource (pairs mined from monolingual text): Icelandic, Irish" in card
+    assert "9,000 parallel pairs, 22.0 % of them estimated to be no translations" in card
+    assert "2,110 mined pairs in round 2" in card
+    assert "steps: `200`" in card
 
 
-def test_only_intervals_that_part_are_a_loss(tmp_path):
-    def one(name, value, low, high):
-        return write_run(
-            tmp_path / name, [row("adaptive", "retrieval", "accuracy", value, low=low, high=high)]
-        )
-
-    base = one("base", 0.75, 0.70, 0.80)
-    assert not compare_runs(one("near", 0.72, 0.67, 0.77), base).significant_loss
-    worse = compare_runs(one("worse", 0.6, 0.55, 0.65), base)
-    assert worse.significant_loss
-    assert "−15.0" in printed(worse.table())
-    better = compare_runs(base, one("worse2", 0.6, 0.55, 0.65))
-    assert [r.verdict for r in better.rows] == ["better"]
-
-
-def test_errors_count_the_other_way_round(tmp_path):
-    def one(name, low, high):
-        middle = (low + high) / 2
-        return write_run(tmp_path / name, [row("adaptive", "retrieval", "xsim", middle, low=low, high=high)])
-
-    assert compare_runs(one("a", 0.4, 0.5), one("b", 0.1, 0.2)).significant_loss
-    assert not compare_runs(one("c", 0.1, 0.2), one("d", 0.4, 0.5)).significant_loss
+def test_model_card_of_a_bare_run(tmp_path):
+    config = {"encoder": {"model": "intfloat/multilingual-e5-small", "query_prefix": "query: "}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    card = model_card(str(tmp_path))
+    assert front_matter(card)["base_model"] == "intfloat/multilingual-e5-small"
+    assert "model-index" not in front_matter(card)
+    assert "Trained with prefixes: `query: ` before a query." in card
+    assert "## Evaluation" not in card

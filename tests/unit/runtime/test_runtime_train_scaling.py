@@ -40,7 +40,9 @@ def test_gpus_that_are_not_there_are_refused() -> None:
 def test_zero_workers_train_in_this_process(tmp_path: Path) -> None:
     job = tiny_job(tmp_path)
     seen: list[int] = []
-    result = train(job, RuntimeConfig(train_workers=0), str(tmp_path / "ray"), lambda r: seen.append(r["step"]))
+    result = train(
+        job, RuntimeConfig(train_workers=0), str(tmp_path / "ray"), lambda r: seen.append(r["step"])
+    )
     assert seen == list(range(1, 9))
     assert result.steps == 8
     sharded = job.training.model_copy(update={"deepspeed": DeepSpeedConfig(zero_stage=2)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_rate_rises_then_falls_to_nothing() -> None:
     assert rates[9] == rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(1 / 90)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert learning_rate(0, 10, TrainingConfig(learning_rate=1.0, warmup_share=0.0)) == 1.0
 
 
