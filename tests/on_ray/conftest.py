@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import ray
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
+    # Ray runs its workers at nice 15: beside other work on the machine a test would wait for minutes.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Under /tmp: sockets live there, and a Unix socket's path may have 107 bytes.
     folder = tempfile.mkdtemp(prefix="xt-ray-", dir="/tmp")
     ray.init(

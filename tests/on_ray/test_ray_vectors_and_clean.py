@@ -36,7 +36,7 @@ def test_copies_fall_to_the_first_corpus_and_totals_add_up(ray_session, tmp_path
         write_sentences(tmp_path / f"{name}.parquet", texts)
     write_sentences(tmp_path / "c.parquet", ["Two trees"])
     corpora = [
-        CorpusConfig(path=str(tmp_path / f"{n}.parquet"), kind="sentences", mining_group=g)
+        CorpusConfig(path=str(tmp_path / f"{n}.parquet"), kind="sentences", source=n, mining_group=g)
         for n, g in (("a", "g"), ("b", "g"), ("c", "other"))
     ]
     counts = clean(corpora, CleaningConfig(), tmp_path / "out")

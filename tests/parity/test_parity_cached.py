@@ -1,4 +1,4 @@
-"""Cached gradients against plain ones in one process: with dropout, uneven chunks, bf16, and the exact graph."""
+"""Cached gradients against plain ones in one process: dropout, uneven chunks, bf16, and the exact graph."""
 
 from __future__ import annotations
 

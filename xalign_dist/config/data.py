@@ -35,12 +35,18 @@ class CorpusConfig(Section):
         default_factory=dict, description="Our column -> the file's column, e.g. {src: english}."
     )
     mining_group: str | None = Field(
-        None, description="Sentences are mined only within their group. None: the group of all such."
+        None, description="Sentences are mined only within their group; needs `source`. None: one group."
     )
     max_rows: int | None = Field(None, ge=1, description="Rows read at most. None: all.")
     max_row_fault_share: float = Field(
         0.1, ge=0, le=1, description="Share of unreadable rows above which the run stops."
     )
+
+    @model_validator(mode="after")
+    def _group_is_found_by_source(self) -> CorpusConfig:
+        if self.mining_group is not None and self.source is None:
+            raise ValueError("mining_group needs a source: name one, different for each group")
+        return self
 
 
 class CleaningConfig(Section):

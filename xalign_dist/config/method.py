@@ -30,8 +30,8 @@ class MiningConfig(Section):
     shards: int | None = Field(None, ge=1, description="Index shards. None: from the cluster's size.")
     index: Literal["auto", "flat", "ivf", "hnsw"] = Field("auto", description="auto: by size and recall.")
     recall: float = Field(1.0, gt=0, le=1, description="recall@K asked of the index; 1: exact.")
-    second_view: Literal["none", "layer", "dropout"] = Field(
-        "layer", description="Other view that must agree on the partner."
+    second_view: Literal["none", "layer"] = Field(
+        "layer", description="Other view that is asked for the partner: none, or an earlier layer."
     )
     view_layer: int = Field(-4, le=-1, description="Layer of the second view, from the last (-1).")
     min_confidence: float = Field(0.5, ge=0, lt=1, description="Pseudo-labels below do not enter.")

@@ -68,7 +68,7 @@ def select_pairs(
         thresholds: least confidence by ``(src_lang, tgt_lang, source)``, from the audit. Used where
             ``cfg.filter_parallel``.
         cfg: ``pairs`` of the config.
-        min_confidence: ``mining.min_confidence``, the least confidence of a mined pair.
+        min_confidence: ``mining.min_confidence``, which a mined pair must exceed.
 
     A mined pair whose two texts are a kept parallel pair already, in either direction, is left out;
     so is a pair of weight zero, which would cost a forward pass and teach nothing.
@@ -86,7 +86,7 @@ def select_pairs(
         outcome_N = np.full(mined.num_rows, KEPT if cfg.use_mined else NOT_USED, dtype=object)
         if cfg.use_mined:
             outcome_N[_known(mined, parts[0].pairs)] = ALREADY_PARALLEL
-            outcome_N[confidence_N < min_confidence] = BELOW_MIN_CONFIDENCE
+            outcome_N[confidence_N <= min_confidence] = BELOW_MIN_CONFIDENCE
         parts.append(_weigh(mined, confidence_N, outcome_N, cfg))
     counts = SelectionCounts()
     for part in parts:

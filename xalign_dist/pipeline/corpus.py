@@ -31,12 +31,15 @@ class Sides:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tables of one run. ``dev`` and ``test`` share no text with ``pairs``."""
+    """Tables of one run. ``dev`` and ``test`` share no text with ``pairs``.
+
+    ``sides``: (language, other language, mining group) -> what is mined against what.
+    """
 
     pairs: pa.Table
     dev: pa.Table
     test: pa.Table | None
-    sides: dict[tuple[str, str], Sides]
+    sides: dict[tuple[str, str, str], Sides]
 
     def training_texts(self) -> list[str]:
         """Every text that training or mining may read, repeated texts included."""
@@ -73,18 +76,18 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
     return read_table(str(path)) if path.exists() else schema.empty_table()
 
 
-def _sides(sentences: pa.Table, corpora: list[CorpusConfig]) -> dict[tuple[str, str], Sides]:
+def _sides(sentences: pa.Table, corpora: list[CorpusConfig]) -> dict[tuple[str, str, str], Sides]:
     """Per mining group: English, or else its largest language, against every other language."""
     group_of = {c.source: c.mining_group or "" for c in corpora if c.kind == "sentences"}
     rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     columns = zip(sentences["source"].to_pylist(), sentences["lang"].to_pylist(), strict=True)
     for row, (source, lang) in enumerate(columns):
         rows[group_of.get(source, "")][lang].append(row)
-    found: dict[tuple[str, str], Sides] = {}
-    for _, by_lang in sorted(rows.items()):
+    found: dict[tuple[str, str, str], Sides] = {}
+    for group, by_lang in sorted(rows.items()):
         pivot = ENGLISH if ENGLISH in by_lang else max(sorted(by_lang), key=lambda x: len(by_lang[x]))
         for lang in sorted(set(by_lang) - {pivot}):
-            found[pivot, lang] = Sides.of(
+            found[pivot, lang, group] = Sides.of(
                 sentences.take(pa.array(by_lang[pivot])), sentences.take(pa.array(by_lang[lang]))
             )
     return found

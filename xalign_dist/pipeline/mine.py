@@ -50,7 +50,7 @@ def mine_pair(
 
 def mine_round(
     context: RunContext,
-    sides: Mapping[tuple[str, str], Sides],
+    sides: Mapping[tuple[str, str, str], Sides],
     vectors: VectorStore,
     second: VectorStore | None,
     number: int,
@@ -70,7 +70,7 @@ def mine_round(
             advance(one.target.num_rows)
     earlier = context.run.round(number - 1) / LEDGER
     ledger = Ledger.load(earlier) if earlier.exists() else Ledger(config.mining)
-    report = ledger.update(number, pa.concat_tables(tables), sides.keys())
+    report = ledger.update(number, pa.concat_tables(tables), {key[:2] for key in sides})
     ledger.save(home / LEDGER)
     write_json(home / "ledger.json", {"schema": 1, "events": dict(report.counts)})
     write_table(report.pairs, str(home / "mined" / PAIRS_FILE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 from rich.markup import escape
 
@@ -53,11 +54,11 @@ def prepare(context: RunContext) -> Corpus:
 
     inputs = digest(
         [c.model_dump() for c in config.corpora],
-        [_stamp(c.path) for c in config.corpora],
+        [_stamp(p) for c in config.corpora for p in (c.path, c.target_path) if p is not None],
         config.cleaning.model_dump(),
         config.pairs.test_share,
         config.pairs.dev_share,
-        config.evaluation.dev_pairs,
+        None if config.evaluation.dev_pairs is None else _stamp(config.evaluation.dev_pairs),
     )
     outputs = [run.corpus / "rejects.parquet", run.corpus / VOCABULARY_FILE]
     run_stage(context.screen, context.manifest, "clean", "clean the corpora", inputs, outputs, work)
@@ -65,9 +66,13 @@ def prepare(context: RunContext) -> Corpus:
 
 
 def _stamp(path: str) -> str:
-    """What tells a changed local corpus apart; URIs are trusted not to change."""
+    """What tells a changed corpus apart: content of a local file; of others names, sizes and times."""
     local = Path(path)
-    return file_digest(local) if local.exists() else path
+    if local.exists():
+        return file_digest(local)
+    filesystem, pattern = fsspec.core.url_to_fs(path)
+    found = filesystem.glob(pattern, detail=True)
+    return digest({name: [v.get(k) for k in ("size", "mtime", "ETag")] for name, v in found.items()})
 
 
 def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> VectorStore:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xalign_dist.reporting import formats
@@ -15,6 +17,7 @@ from xalign_dist.reporting.names import (
 )
 
 
+@lru_cache(maxsize=1)
 def environment() -> Environment:
     """The templates: everything escaped, an unknown name is an error."""
     env = Environment(

@@ -8,7 +8,7 @@ from xalign_dist.config import CleaningConfig
 
 BOTH = CleaningConfig()
 LONG = "The committee meets again to discuss " + " and ".join(
-    f"the {w} matter of the council" for w in "first second third fourth fifth sixth seventh eighth".split()
+    f"the {word} matter of the council" for word in ("first", "second", "third", "fourth", "fifth", "sixth")
 )
 
 

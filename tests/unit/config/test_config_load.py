@@ -43,11 +43,12 @@ def test_unknown_key_names_the_nearest(key, near):
         ("training.steps=1", "rounds.count"),
         ("corpora.0.path=x", "no index"),
         ("training", "not key=value"),
+        ("corpora=[{path: a.txt, kind: sentences, mining_group: g}]", "needs a source"),
     ],
 )
 def test_faults_name_the_setting(override, message):
     with pytest.raises(ConfigError, match=message):
-        load_config(None, ["corpora=[]", override] if "corpora" in override else [override])
+        load_config(None, ["corpora=[]", override] if override.startswith("corpora.") else [override])
 
 
 def test_yaml_cannot_build_objects(tmp_path):

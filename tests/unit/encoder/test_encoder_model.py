@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from encoder_world import DECODERS, ENCODERS, KINDS, LAYERS, TEXTS
@@ -124,10 +123,12 @@ def test_the_gradient_of_a_view_reaches_only_the_layers_below(tiny):
     assert layers[1].output.dense.weight.grad is None
 
 
-def test_pooling_and_norm_stay_float32_under_autocast(tiny):
-    encoder = tiny("bert")
+def test_pooling_head_and_norm_are_float32_under_autocast(tiny):
+    encoder = tiny("bert", EncoderConfig(projection="mlp", projection_dim=5))
     ids, mask = batch(encoder)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        vectors = encoder(ids, mask)
+    with torch.inference_mode():
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors, states = encoder(ids, mask), encoder.token_states(ids, mask)
+        expected = torch.nn.functional.normalize(encoder.head(pool(states, mask, "mean")), dim=-1)
     assert vectors.dtype == torch.float32
-    np.testing.assert_allclose(vectors.norm(dim=1).numpy(), 1, atol=1e-6)
+    torch.testing.assert_close(vectors, expected, atol=1e-6, rtol=1e-6)

@@ -71,6 +71,15 @@ def test_without_confidence_as_weight_kept_pairs_weigh_one():
     assert chosen.pairs["weight"].to_pylist() == [1.0, 1.0, 1.0]
 
 
+def test_a_mined_pair_must_exceed_its_limit():
+    """The ledger sets a label that a better one put out to the limit exactly."""
+    at_limit = MINED.set_column(
+        MINED.column_names.index("confidence"), "confidence", pa.array([0.5] * MINED.num_rows, pa.float32())
+    )
+    chosen = select_pairs(PARALLEL, at_limit, THRESHOLDS, PairsConfig(), 0.5)
+    assert set(chosen.pairs["origin"].to_pylist()) == {"parallel"}
+
+
 def test_mined_pairs_enter_by_their_own_limit():
     chosen = select_pairs(PARALLEL, MINED, THRESHOLDS, PairsConfig(), 0.5)
     assert _kept(chosen)[2:] == [("a", "x")]
