@@ -40,7 +40,12 @@ def client() -> Iterator[JobSubmissionClient]:
         "--object-store-memory=100000000",
     ]  # fmt: skip
     # RAY_TMPDIR keeps the note "this is the latest cluster" away from everybody else's ray.init().
-    environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled"}
+    environment = {
+        **os.environ,
+        "RAY_TMPDIR": folder,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_worker_niceness": "0",
+    }
     head = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

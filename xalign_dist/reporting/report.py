@@ -102,7 +102,7 @@ def _frame(data: RunData, results: Results) -> dict[str, Any]:
         "css": css,
         "js": js,
         "style_hash": _csp_hash(css),
-        "script_hash": _csp_hash(css),
+        "script_hash": _csp_hash(js),
         "facts": _facts(data, results),
         "sections": [s for s in _SECTIONS if s[0] != "ablation" or data.ablation],
         "verdict": judge(results, data.differences),

@@ -81,9 +81,7 @@ class ShardPool:
         plan = plan_index(len(base_MD), base_MD.shape[1], recall=self.recall, kind=self.kind)
         with self._on_disk(base_MD) as path:
             bounds = np.linspace(0, len(base_MD), min(len(self.actors), len(base_MD)) + 1).astype(int)
-            shards = [
-                Shard(path, int(a), int(b), plan.kind) for a, b in pairwise(bounds)
-            ]
+            shards = [Shard(path, int(a), int(b), plan.kind) for a, b in pairwise(bounds)]
             blocks = [
                 self._search_block(shards, query_ND[at : at + QUERY_BLOCK], k)
                 for at in range(0, len(query_ND), QUERY_BLOCK)
