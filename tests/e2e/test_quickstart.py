@@ -17,6 +17,7 @@ import pytest
 SETTINGS = [
     "encoder.model=builtin:e5-small?layers=1",
     "scoring.reference=builtin:e5-small?layers=2",
+    "mining.view_layer=-2",
     "training.steps=6",
     "training.batch_pairs=16",
     "evaluation.bootstrap=100",

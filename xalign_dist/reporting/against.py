@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from xalign_dist.errors import DataError
-from xalign_dist.evaluation.metrics import ALL, GROUP_NAMES, base_task, lower_is_better
+from xalign_dist.evaluation.metrics import ALL, GROUP_NAMES, lower_is_better
 from xalign_dist.evaluation.scores import MIN_TEST_ITEMS, ItemScores
 from xalign_dist.evaluation.significance import holm, paired_permutation
 from xalign_dist.records import text_keys
 from xalign_dist.reporting import formats
 from xalign_dist.reporting.differences import LEVEL
 from xalign_dist.reporting.files import join, read_rows
-from xalign_dist.reporting.names import is_share, language_key, language_name, task_label
+from xalign_dist.reporting.names import is_judged, is_share, language_key, language_name, task_label
 from xalign_dist.reporting.results import Point, Results
 from xalign_dist.reporting.run_data import language_groups, load_run
 
@@ -28,8 +28,6 @@ ITEMS_FILE = "items.parquet"
 _ITEM_COLUMNS = ["model", "task", "metric", "lang", "item", "score"]
 _SHARED_VALUE = 1e-6
 _NORMAL_95 = 1.959963984540054
-# These describe a space; more or less of them is no gain or loss.
-_DESCRIPTIVE = {("similarity", "pairs"), ("similarity", "nonpairs"), ("pooled_retrieval", "language_bias")}
 
 # (task, metric) -> language as in the file -> item -> score
 _Items = dict[tuple[str, str], dict[str, dict[str, float]]]
@@ -159,7 +157,7 @@ def _tested(
     row: Row, mine: _Items, his: _Items, groups: Mapping[str, str], permutations: int, seed: int
 ) -> Row:
     """``row`` with its uncorrected p."""
-    if base_task(row.task) == "geometry" or (base_task(row.task), row.metric) in _DESCRIPTIVE:
+    if not is_judged(row.task, row.metric):
         return row
     a, b = (_parts(items, row, groups) for items in (mine, his))
     if a and a.keys() == b.keys() and all(a[k].keys() == b[k].keys() for k in a):

@@ -63,6 +63,8 @@ HEADLINE = {
 }
 # Cosines and shapes: no shares, shown as decimals.
 _DECIMAL_TASKS = ("similarity", "geometry")
+# These describe a space; more or less of them is no gain or loss.
+_DESCRIPTIVE = {("similarity", "pairs"), ("similarity", "nonpairs"), ("pooled_retrieval", "language_bias")}
 # Tasks about the corpus, not about a model.
 CORPUS_TASKS = ("mining", "audit")
 
@@ -116,6 +118,12 @@ def model_style(model: str, others: Sequence[str] = ()) -> str:
 def group_label(group: str) -> str:
     """``high`` -> ``High-resource``; ``other``: not trained on."""
     return GROUP_LABELS.get(group, "Not trained on")
+
+
+def is_judged(task: str, metric: str) -> bool:
+    """Whether more (or for errors less) of a metric is better; others only describe."""
+    base = base_task(task)
+    return base != "geometry" and (base, metric) not in _DESCRIPTIVE
 
 
 def is_share(task: str) -> bool:

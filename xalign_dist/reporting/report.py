@@ -18,10 +18,10 @@ from xalign_dist.reporting.run_data import RunData, language_groups, load_run
 from xalign_dist.reporting.templating import environment
 from xalign_dist.reporting.verdict import judge
 from xalign_dist.reporting.view_corpus import AuditRow, audit_histograms, audit_rows, ledger_rows, mining_rows
+from xalign_dist.reporting.view_matrix import heat_maps
 from xalign_dist.reporting.view_results import (
     forests,
     gain_baselines,
-    heat_maps,
     language_tables,
     summary_rows,
     tested_rows,

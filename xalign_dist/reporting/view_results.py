@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from xalign_dist.evaluation.metrics import ALL, GROUP_NAMES, base_task, lower_is_better
-from xalign_dist.records import Metric
+from xalign_dist.evaluation.metrics import GROUP_NAMES, base_task, lower_is_better
 from xalign_dist.reporting import formats
 from xalign_dist.reporting.charts import Axis
 from xalign_dist.reporting.differences import Difference
@@ -14,8 +13,8 @@ from xalign_dist.reporting.names import (
     HEADLINE,
     INFONCE,
     INITIAL,
+    is_judged,
     is_share,
-    language_key,
     language_name,
     model_label,
     model_order,
@@ -27,12 +26,11 @@ from xalign_dist.reporting.results import (
     Results,
     common_verdict,
     difference_key,
-    final_round,
     find_differences,
 )
 
 _MOST_FOREST_ROWS = 40
-_HEAT_LEVELS = 10
+_MOST_TESTED = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,6 @@ class SummaryRow:
 
     label: str
     group: str
-    unit: str
     cells: list[Cell]
     gains: list[tuple[str, str, float | None]]
 
@@ -65,13 +62,18 @@ def summary_rows(results: Results, differences: Sequence[Difference]) -> list[Su
             if not any(points):
                 continue
             lower = lower_is_better(task, metric)
-            label = task_label(task, metric) + (" (less is better)" if lower else "")
+            judged = is_judged(task, metric)
+            label = task_label(task, metric) + (" (less is better)" if lower and judged else "")
             share = is_share(task)
             gains = [
                 _gain(results, differences, task, metric, key, baseline)
                 for baseline in gain_baselines(results)
             ]
-            out.append(SummaryRow(label, key, "%" if share else "", _cells(points, share, lower), gains))
+            cells = _cells(points, share, lower)
+            if not judged:
+                cells = [replace(c, best=False) for c in cells]
+                gains = [(text, "", gain) for text, _, gain in gains]
+            out.append(SummaryRow(label, key, cells, gains))
     return out
 
 
@@ -248,53 +250,7 @@ def forest_row(d: Difference, axis: Axis) -> ForestRow:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Heat:
-    """A square of values: ``cells`` are (text, level 0-10), rows by query language."""
-
-    title: str
-    columns: list[str]
-    rows: list[tuple[str, list[tuple[str, int]]]]
-
-
-def heat_maps(metrics: Sequence[Metric], results: Results) -> list[Heat]:
-    """Language by language, before and after; empty unless three languages are on both sides."""
-    for base, metric in (("clir", "mrr@10"), ("retrieval", "accuracy")):
-        for task in results.tasks(base):
-            cells = {
-                (m.model, m.src_lang, m.tgt_lang): m.value
-                for m in final_round(metrics)
-                if (m.task, m.metric) == (task, metric) and not {m.src_lang, m.tgt_lang} & {*GROUP_NAMES, ALL}
-            }
-            src, tgt = {k[1] for k in cells}, {k[2] for k in cells}
-            # Every language against English alone is a star, which the table by language shows.
-            if min(len(src), len(tgt)) >= 3 and len({k[1:] for k in cells}) > len(src) + len(tgt):
-                shown = [m for m in (INITIAL, results.ours) if m in results.models]
-                title = task_label(task, metric)
-                return [_heat(f"{title}, {model_label(m)}", m, cells) for m in dict.fromkeys(shown) if m]
-    return []
-
-
-def _heat(title: str, model: str, cells: dict[tuple[str, str, str], float]) -> Heat:
-    values = list(cells.values())
-    axis_low, span = min(values), (max(values) - min(values)) or 1.0
-    columns = sorted({k[2] for k in cells})
-
-    def cell(src: str, tgt: str) -> tuple[str, int]:
-        found = cells.get((model, src, tgt))
-        if found is None:
-            return "", 0
-        return formats.percent(found, 0), round(_HEAT_LEVELS * (found - axis_low) / span)
-
-    rows = [(src, [cell(src, tgt) for tgt in columns]) for src in sorted({k[1] for k in cells})]
-    return Heat(title, columns, rows)
-
-
 def tested_rows(differences: Sequence[Difference]) -> list[tuple[Difference, str]]:
-    """Every comparison, with its language in words; for the full table."""
-    return [(d, language_name(_plain(d.lang))) for d in differences]
-
-
-def _plain(lang: str) -> str:
-    src, dash, tgt = lang.partition("-")
-    return f"{src}-{tgt}" if dash and src != tgt else language_key(src, src)
+    """Comparisons with their language in words, groups first; at most ``_MOST_TESTED``."""
+    rows = sorted(differences, key=lambda d: d.lang not in GROUP_NAMES)
+    return [(d, language_name(d.lang)) for d in rows[:_MOST_TESTED]]

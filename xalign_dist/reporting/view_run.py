@@ -108,13 +108,20 @@ def cost(data: RunData) -> Cost:
     rows = []
     for name, stage in stages:
         spent = float(stage.get("seconds") or 0)
-        counts = ", ".join(
-            f"{formats.count(v)} {k.replace('_', ' ')}"
-            for k, v in (stage.get("counts") or {}).items()
-            if isinstance(v, int | float) and not isinstance(v, bool)
-        )
+        counts = _counts(stage.get("counts") or {})
         rows.append(StageRow(name, spent, 100 * spent / longest, counts, str(stage.get("finished", ""))))
     return Cost(rows, sum(r.seconds for r in rows), _figures(data))
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    """Numbers with their names; counts within counts after a colon."""
+    flat = ", ".join(
+        f"{formats.count(v)} {k.replace('_', ' ')}"
+        for k, v in counts.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    )
+    nested = [f"{k.replace('_', ' ')}: {_counts(v)}" for k, v in counts.items() if isinstance(v, dict) and v]
+    return "; ".join([flat, *nested] if flat else nested)
 
 
 def _figures(data: RunData) -> list[tuple[str, str]]:

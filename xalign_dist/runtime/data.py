@@ -13,6 +13,7 @@ from xalign_dist.cleaning import clean_rows
 from xalign_dist.config import CleaningConfig, CorpusConfig
 from xalign_dist.corpora.read import read_corpus
 from xalign_dist.records import PAIR, PAIR_REJECT, SENTENCE, SENTENCE_REJECT, Chunk
+from xalign_dist.runtime.faults import for_workers, users_errors
 
 _KEPT, _CORPUS = "kept", "corpus_index"
 
@@ -35,7 +36,8 @@ def stream_clean(
         _read_and_clean, batch_size=1, num_cpus=0.5
     )
     kept_schema, reject_schema = (PAIR, PAIR_REJECT) if kind == "pairs" else (SENTENCE, SENTENCE_REJECT)
-    for block in ds.iter_batches(batch_size=None, batch_format="pyarrow"):
+    blocks = iter(ds.iter_batches(batch_size=None, batch_format="pyarrow"))
+    for block in _unwrapped(blocks):
         for index in pa.compute.unique(block[_CORPUS]).to_pylist():
             table = block.filter(pa.compute.equal(block[_CORPUS], index))
             mask = table[_KEPT]
@@ -46,6 +48,20 @@ def stream_clean(
                 ),
                 index,
             )
+
+
+def _located(corpus: CorpusConfig) -> CorpusConfig:
+    other = None if corpus.target_path is None else for_workers(corpus.target_path)
+    return corpus.model_copy(update={"path": for_workers(corpus.path), "target_path": other})
+
+
+def _unwrapped(blocks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    while True:
+        with users_errors():
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
 
 
 def _read_and_clean(batch: dict[str, Any]) -> Iterator[pa.Table]:

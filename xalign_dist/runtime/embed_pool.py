@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 
 from xalign_dist.config import EncoderConfig, RuntimeConfig
+from xalign_dist.encoder import Embedder, load_encoder
 from xalign_dist.records import Float32
+from xalign_dist.runtime.faults import for_workers, users_errors
 from xalign_dist.runtime.session import Resources
 
 SLICE_TEXTS = 1024
@@ -21,16 +24,16 @@ class EncoderActor:
     """Holds one encoder. Without GPU it uses ``threads`` cores."""
 
     def __init__(self, model: str, encoder: dict[str, Any], batch: int, threads: int | None) -> None:
-        import torch
-
-        from xalign_dist.encoder import Embedder, load_encoder
-
-        if threads:
-            torch.set_num_threads(threads)
-        self.embedder = Embedder(load_encoder(model, EncoderConfig.model_validate(encoder)), batch)
+        self.model, self.settings, self.batch, self.threads = model, encoder, batch, threads
+        self.embedder: Embedder | None = None
 
     def embed(self, texts: list[str]) -> Float32:
-        """Unit vectors ``[N, D]`` of ``texts``."""
+        """Unit vectors ``[N, D]`` of ``texts``. The encoder is loaded at the first call."""
+        if self.embedder is None:
+            if self.threads:
+                torch.set_num_threads(self.threads)
+            encoder = load_encoder(self.model, EncoderConfig.model_validate(self.settings))
+            self.embedder = Embedder(encoder, self.batch)
         return self.embedder(texts)
 
 
@@ -44,12 +47,12 @@ class PoolEmbedder:
         """Embed ``texts`` into float32 ``[N, D]``; texts of like length travel together."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         slices = [order[i : i + SLICE_TEXTS] for i in range(0, len(order), SLICE_TEXTS)]
-        answers = ray.get(
-            [
-                self.actors[n % len(self.actors)].embed.remote([texts[i] for i in rows])
-                for n, rows in enumerate(slices)
-            ]
-        )
+        pending = [
+            self.actors[n % len(self.actors)].embed.remote([texts[i] for i in rows])
+            for n, rows in enumerate(slices)
+        ]
+        with users_errors():
+            answers = ray.get(pending)
         out = np.empty((len(texts), answers[0].shape[1] if answers else 0), dtype=np.float32)
         for rows, vectors_BD in zip(slices, answers, strict=True):
             out[rows] = vectors_BD
@@ -66,7 +69,7 @@ def embed_pool(
     gpus = 1 if resources.gpus else 0
     actors = [
         EncoderActor.options(num_gpus=gpus).remote(  # type: ignore[attr-defined]
-            model, encoder.model_dump(mode="json"), runtime.embed_batch, threads
+            for_workers(model), encoder.model_dump(mode="json"), runtime.embed_batch, threads
         )
         for _ in range(count)
     ]

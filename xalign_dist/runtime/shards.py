@@ -20,6 +20,7 @@ import ray
 from xalign_dist.errors import DataError, OutputError
 from xalign_dist.mining import Neighbours, VectorIndex, build_index, merge_topk, plan_index
 from xalign_dist.records import Float32
+from xalign_dist.runtime.faults import users_errors
 
 QUERY_BLOCK = 8192
 
@@ -91,7 +92,9 @@ class ShardPool:
     def _search_block(self, shards: list[Shard], query_BD: Float32, k: int) -> Neighbours:
         query = ray.put(np.ascontiguousarray(query_BD, dtype=np.float32))
         pending = [a.search.remote(s, query, k) for a, s in zip(self.actors, shards, strict=False)]
-        return merge_topk(ray.get(pending), k)
+        with users_errors():
+            found = ray.get(pending)
+        return merge_topk(found, k)
 
     @contextlib.contextmanager
     def _on_disk(self, base_MD: Float32) -> Iterator[str]:

@@ -6,6 +6,7 @@ aside and renamed, so a killed run embeds only the blocks that are missing.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -17,11 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+import torch
 
 from xalign_dist.config import EncoderConfig, RuntimeConfig
 from xalign_dist.corpora.tables import write_table
+from xalign_dist.encoder import Encoder, embed_texts, embed_views, load_encoder
 from xalign_dist.errors import DataError
 from xalign_dist.records import Float32, text_keys
+from xalign_dist.runtime.faults import for_workers, users_errors
 from xalign_dist.runtime.session import Resources
 
 BLOCK_TEXTS = 2048
@@ -98,27 +102,28 @@ class VectorStore:
 
 
 class _BlockEmbedder:
-    """One actor of the pool: loads the encoder once, embeds blocks of texts to disk."""
+    """One actor of the pool: loads the encoder once, embeds blocks of texts to disk.
+
+    The encoder is loaded at the first block: an error in a constructor would reach the driver
+    as a dead actor without its reason.
+    """
 
     def __init__(self, job: dict[str, Any], folder: str, threads: int | None) -> None:
-        import torch
+        self.job, self.folder, self.threads = job, Path(folder), threads
+        self.view_layer, self.batch = job["view_layer"], job["batch"]
 
-        from xalign_dist.encoder import load_encoder
-
-        if threads:
-            torch.set_num_threads(threads)
-        self.folder = Path(folder)
-        self.view_layer = job["view_layer"]
-        self.batch = job["batch"]
-        self.encoder = load_encoder(job["model"], EncoderConfig.model_validate(job["encoder"]))
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """Loaded once."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return load_encoder(self.job["model"], EncoderConfig.model_validate(self.job["encoder"]))
 
     def __call__(self, blocks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = [self._one(int(b), list(t)) for b, t in zip(blocks["block"], blocks["texts"], strict=True)]
         return {"block": blocks["block"], "rows": np.array(rows)}
 
     def _one(self, block: int, texts: list[str]) -> int:
-        from xalign_dist.encoder import embed_texts, embed_views
-
         columns = {"key": pa.array(text_keys(texts))}
         if self.view_layer is None:
             columns["main"] = _vector_column(embed_texts(self.encoder, texts, batch_size=self.batch))
@@ -187,24 +192,22 @@ def _run_pool(
     actors = min(resources.embed_actors(runtime), len(missing))
     threads = None if resources.gpus else max(1, resources.cpus // (actors * resources.nodes))
     ds = ray.data.from_items([{"block": i, "texts": blocks[i]} for i in missing])
-    settings = asdict(job) | {"encoder": job.encoder.model_dump()}
-
-    class Worker(_BlockEmbedder):
-        # Arguments given to the constructor would go to the object store, and a restart could lose them.
-        def __init__(self) -> None:
-            super().__init__(settings, str(home), threads)
-
+    settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
     done = ds.repartition(len(missing)).map_batches(
-        Worker,
+        _BlockEmbedder,
+        fn_constructor_args=(settings, str(home.absolute()), threads),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=actors),
         # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.
         num_cpus=0 if resources.gpus else 0.5,
         num_gpus=(1 if resources.gpus else 0),
+        # On one machine a crashed worker would crash again; on several, another node takes over.
+        max_restarts=-1 if resources.nodes > 1 else 0,
     )
-    for batch in done.iter_batches(batch_size=None):
-        if progress is not None:
-            progress(int(np.sum(batch["rows"])))
+    with users_errors():
+        for batch in done.iter_batches(batch_size=None):
+            if progress is not None:
+                progress(int(np.sum(batch["rows"])))
 
 
 def _open(home: Path, count: int) -> VectorStore:
