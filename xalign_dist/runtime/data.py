@@ -31,7 +31,10 @@ def stream_clean(
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     settings = cleaning.model_dump_json()
-    items = [{"corpus": c.model_dump_json(), "cleaning": settings, "index": i} for i, c in enumerate(corpora)]
+    items = [
+        {"corpus": _located(c).model_dump_json(), "cleaning": settings, "index": i}
+        for i, c in enumerate(corpora)
+    ]
     ds = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _read_and_clean, batch_size=1, num_cpus=0.5
     )
