@@ -137,8 +137,8 @@ def train_worker_pids() -> list[int]:
 def test_killed_worker_is_restarted_from_its_checkpoint_with_the_same_curve(tmp_path: Path) -> None:
     job = tiny_job(
         tmp_path,
-        stop_step=200,
-        total_steps=200,
+        stop_step=100,
+        total_steps=100,
         training={**SGD, "learning_rate": 1e-3, "chunk_pairs": 5, "checkpoint_every": 10},
     )
     reference = variant(job, "reference", chunk=5)
@@ -156,8 +156,8 @@ def test_killed_worker_is_restarted_from_its_checkpoint_with_the_same_curve(tmp_
 
     result = train(zero3, RuntimeConfig(max_failures=1), str(tmp_path / "ray"), on_step)
     assert len(killed) == 1
-    assert result.steps == steps[-1] == 200
-    assert [r["step"] for r in read_telemetry(Path(zero3.work) / "telemetry.jsonl")] == list(range(1, 201))
+    assert result.steps == steps[-1] == 100
+    assert [r["step"] for r in read_telemetry(Path(zero3.work) / "telemetry.jsonl")] == list(range(1, 101))
     assert losses(zero3) == pytest.approx(losses(reference), rel=1e-3)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xalign_dist.evaluation.metrics import read_metrics
 from xalign_dist.pipeline.console import Screen
-from xalign_dist.reporting.console import print_where, summary_tables
+from xalign_dist.reporting.console import print_where, run_tables
 
 
 def show_summary(run: Path, screen: Screen) -> None:
     """Print what the run found and where its results lie."""
-    metrics = read_metrics(str(run / "metrics.json"))
-    for table in summary_tables(metrics):
+    for table in run_tables(str(run)):
         screen.say("", table)
     print_where(str(run), screen.console)

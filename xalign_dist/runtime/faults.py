@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from ray.exceptions import RayError
 
+from xalign_dist import errors
 from xalign_dist.errors import StageError, XalignError
 
 
@@ -47,7 +49,23 @@ def _inside(err: BaseException) -> XalignError | None:
     return None
 
 
+def pack_error(err: XalignError) -> str:
+    """An error as a line of JSON: class, problem, remedy."""
+    return json.dumps([type(err).__name__, err.problem, err.remedy])
+
+
+def unpack_error(text: str) -> XalignError:
+    """The error that :func:`pack_error` wrote; an unknown class becomes a StageError."""
+    name, problem, remedy = json.loads(text)
+    kind = getattr(errors, name, StageError)
+    known = isinstance(kind, type) and issubclass(kind, XalignError)
+    return kind(problem, remedy) if known else StageError(problem, remedy)
+
+
 def for_workers(path: str) -> str:
     """A local path as a worker finds it, whose working directory is another; other names as they are."""
-    local = Path(path)
-    return str(local.absolute()) if "://" not in path and (local.exists() or local.parent != Path()) else path
+    if "://" in path:
+        return path
+    # A hub id looks like a relative path, so only what exists (or holds a glob) is taken for one.
+    exists = Path(path).exists() or any(c in path for c in "*?[")
+    return str(Path(path).absolute()) if exists else path

@@ -28,6 +28,8 @@ _QUIET = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_MEMORY_MONITOR": "0",
+    # Workers are nice by default, and starve beside whatever else the machine does.
+    "RAY_worker_niceness": "0",
     "TOKENIZERS_PARALLELISM": "true",
 }
 

@@ -23,9 +23,9 @@ import torch
 from xalign_dist.config import EncoderConfig, RuntimeConfig
 from xalign_dist.corpora.tables import write_table
 from xalign_dist.encoder import Encoder, embed_texts, embed_views, load_encoder
-from xalign_dist.errors import DataError
+from xalign_dist.errors import DataError, XalignError
 from xalign_dist.records import Float32, text_keys
-from xalign_dist.runtime.faults import for_workers, users_errors
+from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
 from xalign_dist.runtime.session import Resources
 
 BLOCK_TEXTS = 2048
@@ -120,8 +120,16 @@ class _BlockEmbedder:
         return load_encoder(self.job["model"], EncoderConfig.model_validate(self.job["encoder"]))
 
     def __call__(self, blocks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = [self._one(int(b), list(t)) for b, t in zip(blocks["block"], blocks["texts"], strict=True)]
-        return {"block": blocks["block"], "rows": np.array(rows)}
+        rows, faults = [], []
+        for block, texts in zip(blocks["block"], blocks["texts"], strict=True):
+            try:
+                rows.append(self._one(int(block), list(texts)))
+                faults.append("")
+            except XalignError as err:
+                # Ray Data passes on only the text of an error in an actor, so it travels as data.
+                rows.append(0)
+                faults.append(pack_error(err))
+        return {"rows": np.array(rows), "fault": np.array(faults)}
 
     def _one(self, block: int, texts: list[str]) -> int:
         columns = {"key": pa.array(text_keys(texts))}
@@ -206,6 +214,8 @@ def _run_pool(
     )
     with users_errors():
         for batch in done.iter_batches(batch_size=None):
+            for fault in filter(None, batch["fault"]):
+                raise unpack_error(str(fault))
             if progress is not None:
                 progress(int(np.sum(batch["rows"])))
 
