@@ -64,7 +64,7 @@ def unpack_error(text: str) -> XalignError:
 
 def for_workers(path: str) -> str:
     """A local path as a worker finds it, whose working directory is another; other names as they are."""
-    if "://" in path:
+    if "://" in path or path.startswith("builtin:"):
         return path
     # A hub id looks like a relative path, so only what exists (or holds a glob) is taken for one.
     exists = Path(path).exists() or any(c in path for c in "*?[")

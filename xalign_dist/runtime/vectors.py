@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
+from ray.util.annotations import RayDeprecationWarning
 
 from xalign_dist.config import EncoderConfig, RuntimeConfig
 from xalign_dist.corpora.tables import write_table
@@ -201,17 +203,20 @@ def _run_pool(
     threads = None if resources.gpus else max(1, resources.cpus // (actors * resources.nodes))
     ds = ray.data.from_items([{"block": i, "texts": blocks[i]} for i in missing])
     settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
-    done = ds.repartition(len(missing)).map_batches(
-        _BlockEmbedder,
-        fn_constructor_args=(settings, str(home.absolute()), threads),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.
-        num_cpus=0 if resources.gpus else 0.5,
-        num_gpus=(1 if resources.gpus else 0),
-        # On one machine a crashed worker would crash again; on several, another node takes over.
-        max_restarts=-1 if resources.nodes > 1 else 0,
-    )
+    with warnings.catch_warnings():
+        # Of max_restarts: Ray Data has no named parameter for it yet (2.60).
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        done = ds.repartition(len(missing)).map_batches(
+            _BlockEmbedder,
+            fn_constructor_args=(settings, str(home.absolute()), threads),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.
+            num_cpus=0 if resources.gpus else 0.5,
+            num_gpus=(1 if resources.gpus else 0),
+            # On one machine a crashed worker would crash again; on several, another node takes over.
+            max_restarts=-1 if resources.nodes > 1 else 0,
+        )
     with users_errors():
         for batch in done.iter_batches(batch_size=None):
             for fault in filter(None, batch["fault"]):

@@ -43,6 +43,6 @@ def test_paths_are_absolute_for_workers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("")
     assert for_workers("a.txt") == str(tmp_path / "a.txt")
-    for name in ("s3://bucket/a.txt", "builtin:e5-small", "memory://a"):
+    for name in ("s3://bucket/a.txt", "builtin:e5-small?layers=2", "memory://a"):
         assert for_workers(name) == name
     assert for_workers("intfloat/multilingual-e5-small") == "intfloat/multilingual-e5-small"
