@@ -38,7 +38,7 @@ def write_training_set(
     Args:
         path: local directory (it is memory-mapped by every worker).
         table: columns of :data:`WEIGHTED_PAIR`, N rows.
-        src_tokens: token ids of each source text, N lists, none empty.
+        src_tokens: token ids of each source text in the whole vocabulary, N lists, none empty.
         tgt_tokens: the same for the targets.
         ref_src_ND: the reference encoder's vectors of the sources, or None for no reference.
         ref_tgt_ND: the same for the targets; None exactly when ``ref_src_ND`` is.

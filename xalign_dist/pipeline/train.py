@@ -12,12 +12,12 @@ import torch
 
 from xalign_dist.config import ObjectiveConfig
 from xalign_dist.corpora.tables import write_table
+from xalign_dist.encoder import load_encoder
 from xalign_dist.pairs.write import write_training_set
 from xalign_dist.pipeline.context import RunContext
 from xalign_dist.runtime.train import train as train_on_ray
 from xalign_dist.runtime.vectors import VectorStore
 from xalign_dist.training.job import TrainJob
-from xalign_dist.training.run import load_trainee
 
 VOCABULARY_FILE = "vocabulary.parquet"
 
@@ -72,7 +72,7 @@ def train_slice(
         vocabulary_texts=str(context.run.corpus / VOCABULARY_FILE),
         telemetry=str(context.run.telemetry(part.arm)),
     )
-    _write_set(job, pairs, reference)
+    write_set(job, pairs, reference)
     result = train_on_ray(job, config.runtime, str(home / "ray"), lambda _: advance(1))
     return {
         "pairs": pairs.num_rows,
@@ -82,15 +82,15 @@ def train_slice(
     }
 
 
-def _write_set(job: TrainJob, pairs: pa.Table, reference: VectorStore | None) -> None:
-    """Token ids are made with the trainee's own (trimmed) vocabulary, once, so that no step tokenises."""
-    encoder = load_trainee(job, torch.device("cpu"))
+def write_set(job: TrainJob, pairs: pa.Table, reference: VectorStore | None) -> None:
+    """Texts are tokenised once, to ids of the whole vocabulary (a trimmed encoder looks its rows up)."""
+    encoder = load_encoder(job.model, job.encoder, torch.device("cpu"))
     src, tgt = pairs["src"].to_pylist(), pairs["tgt"].to_pylist()
     write_training_set(
         job.training_set,
         pairs,
-        encoder.tokenize(src, side="query"),
-        encoder.tokenize(tgt, side="passage"),
+        encoder.full_ids(src, side="query"),
+        encoder.full_ids(tgt, side="passage"),
         None if reference is None else reference(src),
         None if reference is None else reference(tgt),
     )
