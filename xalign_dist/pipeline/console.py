@@ -32,7 +32,11 @@ class _Speed(TextColumn):
     def render(self, task: ProgressTask) -> Text:
         """Items per second, blank before the first."""
         unit = task.fields.get("unit", "rows")
-        return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "", style="dim")
+        return Text(f"{_rate(task.speed)} {unit}/s" if task.speed else "", style="dim")
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
 
 
 class Screen:
@@ -73,7 +77,7 @@ class Screen:
 
             yield advance
         seconds = time.time() - started
-        speed = f", {count / seconds:,.0f} {unit}/s" if count and seconds > 0 else ""
+        speed = f", {_rate(count / seconds)} {unit}/s" if count and seconds > 0 else ""
         amount = f"  {count:,} {unit}" if count else ""
         self.console.print(f"[green]done[/]  {title}{amount}  [dim]{seconds:.1f} s{speed}[/]", soft_wrap=True)
 

@@ -85,7 +85,13 @@ def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> Vector
         context.screen.skipped(title)
         return embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources)
     with context.screen.stage(title, len(texts), "texts") as advance:
-        return embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources, advance)
+
+        def work() -> dict[str, object]:
+            embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources, advance)
+            return {"texts": len(texts)}
+
+        context.manifest.run(title, digest(job.fingerprint(), texts), [context.run.vectors], work)
+    return embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources)
 
 
 def one_round(context: RunContext, corpus: Corpus, reference: VectorStore, number: int) -> None:
