@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xalign_dist.config import CorpusConfig, RunConfig, load_config
+from xalign_dist.config import RunConfig, load_config
 from xalign_dist.errors import ConfigError, XalignError
 from xalign_dist.pipeline import files
 from xalign_dist.pipeline.console import Screen
@@ -36,6 +36,8 @@ Address = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings: section.key=value ...")]
 Config = Annotated[str, typer.Argument(help="YAML config; `xalign schema` lists every setting.")]
+SrcLang = Annotated[str | None, typer.Option("--src-lang", help="Language of src; default: its column.")]
+TgtLang = Annotated[str | None, typer.Option("--tgt-lang", help="Language of tgt; default: its column.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
 
 _state = {"debug": False}
@@ -95,6 +97,8 @@ def clean(
     out: Out = "clean",
     columns: Columns = None,
     kind: Annotated[str, typer.Option("--kind", help="pairs or sentences, for a file.")] = "pairs",
+    src_lang: SrcLang = None,
+    tgt_lang: TgtLang = None,
     address: Address = None,
 ) -> None:
     """Normalise and filter corpora; every rejected row is kept with its reason."""
@@ -102,11 +106,8 @@ def clean(
     settings = _settings(source if is_config else None, overrides, address)
     corpora = settings.corpora
     if not is_config:
-        corpora = [
-            CorpusConfig.model_validate(
-                {"path": source, "kind": kind, "columns": files.parse_columns(columns)}
-            )
-        ]
+        mapping = files.parse_columns(columns)
+        corpora = [files.plain_corpus(source, kind, mapping, src_lang=src_lang, tgt_lang=tgt_lang)]
     counts = files.clean_files(corpora, settings.cleaning, out, settings.runtime, Screen())
     flat = {f"{k} {name}": n for k, c in counts.items() for name, n in c.items() if name != "rejected"}
     reasons = {f"{k} rejected, {r}": n for k, c in counts.items() for r, n in c["rejected"].items()}
@@ -120,11 +121,17 @@ def score(
     out: Out,
     overrides: Overrides = None,
     columns: Columns = None,
+    src_lang: SrcLang = None,
+    tgt_lang: TgtLang = None,
     address: Address = None,
 ) -> None:
     """How clean is each parallel pair? Writes scored pairs and audit.json."""
     settings = _settings(None, overrides, address)
-    _say(files.score_file(model, pairs, files.parse_columns(columns), out, settings, Screen()), out)
+    mapping = files.parse_columns(columns)
+    result = files.score_file(
+        model, pairs, mapping, out, settings, Screen(), src_lang=src_lang, tgt_lang=tgt_lang
+    )
+    _say(result, out)
 
 
 @app.command()
@@ -201,11 +208,14 @@ def ablate(
     out: Out = "runs/ablate",
     address: Address = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per arm.")] = 1,
+    arm: Annotated[
+        list[str] | None, typer.Option("--arm", help="Only this arm beside full; once per arm.")
+    ] = None,
 ) -> None:
     """Run the config with each component left out, and compare."""
     from xalign_dist.pipeline.ablate import ablate as work
 
-    work(_settings(config, overrides, address), out, seeds, Screen())
+    work(_settings(config, overrides, address), out, seeds, Screen(), arm)
 
 
 @app.command()

@@ -144,3 +144,61 @@ def test_debug_shows_the_traceback(tmp_path):
     )
     assert done.returncode == 2
     assert "Traceback" in done.stderr
+
+
+def test_pairs_of_one_language(call, tmp_path):
+    pairs(tmp_path / "p.parquet", tgt_lang=["eng"])
+    check(call("score", *MODEL, "--pairs", "p.parquet", "--out", "o"), "p.parquet", "none of its 1 rows")
+
+
+def lines(tmp_path, **columns):
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"text": ["one", "two"], **columns}), tmp_path / f"{name}.parquet")
+    return "mine", *MODEL, "--source", "a.parquet", "--target", "b.parquet", "--out", "o"
+
+
+def test_mining_a_language_against_itself(call, tmp_path):
+    arguments = lines(tmp_path, lang=["eng", "eng"])
+    check(call(*arguments), "a.parquet and b.parquet: both hold eng", "--src-lang")
+
+
+def test_mining_a_file_of_two_languages(call, tmp_path):
+    check(call(*lines(tmp_path, lang=["eng", "deu"])), "a.parquet", "deu, eng", "one language")
+
+
+def test_invalid_utf8_names_the_line(call, tmp_path):
+    (tmp_path / "p.tsv").write_bytes(b"src\ttgt\n\xff\xfe bad\tworse\n")
+    check(call("score", *MODEL, "--pairs", "p.tsv", "--out", "o"), "p.tsv", "line 2", "UTF-8")
+
+
+def test_a_line_of_a_megabyte_names_the_line(call, tmp_path):
+    (tmp_path / "p.tsv").write_text("src\ttgt\n" + "x" * 1_000_000 + "\tshort\n")
+    check(call("score", *MODEL, "--pairs", "p.tsv", "--out", "o"), "p.tsv", "line 2", "characters")
+
+
+def test_ragged_rows_over_the_limit_stop(call, tmp_path):
+    (tmp_path / "p.tsv").write_text("src\ttgt\n" + "one\teins\nlonely\n" * 80)
+    check(call("score", *MODEL, "--pairs", "p.tsv", "--out", "o"), "p.tsv", "max_row_fault_share")
+
+
+def test_parquet_that_is_text(call, tmp_path):
+    (tmp_path / "p.parquet").write_text("src,tgt\na,b\n")
+    check(call("score", *MODEL, "--pairs", "p.parquet", "--out", "o"), "p.parquet")
+
+
+def test_clean_of_a_missing_file_and_of_an_unknown_kind(call, tmp_path):
+    check(call("clean", "no.tsv", "--out", "o"), "no.tsv", "no such file")
+    pairs(tmp_path / "p.parquet")
+    check(call("clean", "p.parquet", "--kind", "words", "--out", "o"), "--kind words")
+
+
+def test_ablate_of_an_unknown_arm_and_of_nothing(call, tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: 1\n")
+    check(call("ablate", "c.yaml", "--arm", "without luck"), "without luck", "without hardness")
+    check(call("ablate", "c.yaml"), "nothing to train on")
+
+
+def test_suite_of_a_missing_file_and_an_unknown_task(call, tmp_path):
+    check(call("evaluate", *MODEL, "--suite", "s.yaml"), "s.yaml")
+    (tmp_path / "s.yaml").write_text("tasks: [{task: retrival, data: x.parquet}]\n")
+    check(call("evaluate", *MODEL, "--suite", "s.yaml"), "tasks.0.task")

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from xalign_dist.config import CorpusConfig, RunConfig
 from xalign_dist.corpora.tables import read_table
+from xalign_dist.errors import DataError
 from xalign_dist.mining import distinct
 from xalign_dist.pairs.split import split_pairs
 from xalign_dist.pipeline.clean import FILES
@@ -58,6 +59,9 @@ def open_corpus(config: RunConfig, folder: Path) -> Corpus:
 
     Given dev pairs are used as they are; without them the parallel pairs are split so that
     no text is on both sides.
+
+    Raises:
+        DataError: a mining group with sentences of one language only.
     """
     pairs = _read(folder / FILES["pairs"], PAIR)
     sentences = _read(folder / FILES["sentences"], SENTENCE)
@@ -85,6 +89,12 @@ def _sides(sentences: pa.Table, corpora: list[CorpusConfig]) -> dict[tuple[str, 
         rows[group_of.get(source, "")][lang].append(row)
     found: dict[tuple[str, str, str], Sides] = {}
     for group, by_lang in sorted(rows.items()):
+        if len(by_lang) == 1:
+            name = f"mining group {group!r}" if group else "the corpora of kind sentences"
+            raise DataError(
+                f"corpora: {name} holds {next(iter(by_lang))} alone, and mining needs two languages",
+                "add a corpus of another language to it, or remove it (pairs alone need no sentences)",
+            )
         pivot = ENGLISH if ENGLISH in by_lang else max(sorted(by_lang), key=lambda x: len(by_lang[x]))
         for lang in sorted(set(by_lang) - {pivot}):
             found[pivot, lang, group] = Sides.of(

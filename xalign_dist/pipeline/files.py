@@ -44,21 +44,42 @@ def parse_columns(text: str | None) -> dict[str, str]:
     return columns
 
 
+def plain_corpus(path: str, kind: str, columns: dict[str, str], **languages: str | None) -> CorpusConfig:
+    """The corpus of one plain file; languages that neither it nor ``languages`` says are ``und``.
+
+    Raises:
+        ConfigError: ``kind`` is neither pairs nor sentences.
+        DataError: the file's beginning cannot be read.
+    """
+    if kind not in ("pairs", "sentences"):
+        raise ConfigError(f"--kind {kind}: no such kind of corpus", "choose pairs or sentences")
+    known = {k: v for k, v in languages.items() if v is not None}
+    corpus = CorpusConfig.model_validate({"path": path, "kind": kind, "columns": columns, **known})
+    try:
+        next(read_corpus(corpus))
+    except DataError as err:
+        if "says which language" not in err.problem:
+            raise
+        return corpus.model_copy(update={"src_lang": UNDETERMINED, "tgt_lang": UNDETERMINED} | known)
+    return corpus
+
+
 def read_records(
     path: str, kind: str, columns: dict[str, str], **languages: str | None
 ) -> tuple[pa.Table, int]:
     """(records, rejected rows) of any readable corpus; languages not said are ``und``."""
-    known = {k: v for k, v in languages.items() if v is not None}
-    try:
-        corpus = CorpusConfig.model_validate({"path": path, "kind": kind, "columns": columns, **known})
-        chunks = list(read_corpus(corpus))
-    except DataError as err:
-        if "says which language" not in err.problem:
-            raise
-        fallback = {"src_lang": UNDETERMINED, "tgt_lang": UNDETERMINED} | known
-        corpus = CorpusConfig.model_validate({"path": path, "kind": kind, "columns": columns, **fallback})
-        chunks = list(read_corpus(corpus))
+    chunks = list(read_corpus(plain_corpus(path, kind, columns, **languages)))
     return pa.concat_tables([c.kept for c in chunks]), sum(c.rejects.num_rows for c in chunks)
+
+
+def _one_language(sentences: pa.Table, path: str, option: str) -> str:
+    found = sorted(set(sentences["lang"].to_pylist()))
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: holds sentences of {', '.join(found)}; one language is mined against one",
+            f"give a file of one language, or say which it is with {option}",
+        )
+    return str(found[0])
 
 
 def output_folder(out: str) -> Path:
@@ -92,10 +113,16 @@ def _vectors(
 
 
 def score_file(
-    model: str, pairs: str, columns: dict[str, str], out: str, config: RunConfig, screen: Screen
+    model: str,
+    pairs: str,
+    columns: dict[str, str],
+    out: str,
+    config: RunConfig,
+    screen: Screen,
+    **languages: str | None,
 ) -> dict[str, Any]:
     """Score the pairs of a file into ``out``/pairs.parquet and ``out``/audit.json."""
-    table, rejected = read_records(pairs, "pairs", columns)
+    table, rejected = read_records(pairs, "pairs", columns, **languages)
     folder = output_folder(out)
     with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
         texts = table["src"].to_pylist() + table["tgt"].to_pylist()
@@ -122,6 +149,12 @@ def mine_files(
     """Mine translations between two files of sentences into ``out``/pairs.parquet and audit.json."""
     left, bad_left = read_records(source, "sentences", columns, src_lang=source_lang)
     right, bad_right = read_records(target, "sentences", columns, src_lang=target_lang)
+    said = _one_language(left, source, "--src-lang"), _one_language(right, target, "--tgt-lang")
+    if said[0] == said[1] != UNDETERMINED:
+        raise DataError(
+            f"{source} and {target}: both hold {said[0]}; mining needs two languages",
+            "give sentences of another language, or correct --src-lang and --tgt-lang",
+        )
     folder = output_folder(out)
     layer = config.mining.view_layer if config.mining.second_view == "layer" else None
     with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
