@@ -19,6 +19,7 @@ from xalign_dist.encoder import load_encoder
 from xalign_dist.evaluation.compare import compare
 from xalign_dist.evaluation.embedding import CachedEmbedder
 from xalign_dist.evaluation.examples import contrast_examples
+from xalign_dist.evaluation.items import items_table
 from xalign_dist.evaluation.languages import language_lookup
 from xalign_dist.evaluation.metrics import write_metrics
 from xalign_dist.evaluation.projection import project
@@ -79,6 +80,7 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
             _write_pictures(context, suite, embedders)
         known = [] if truth is None else _known_truth(context, truth)
         write_metrics([*result.metrics, *known], str(run.metrics))
+        write_table(items_table(result), str(run.root / "items.parquet"))
         _write_comparisons(result, [n for n in embedders if n != ADAPTIVE], config, run.root)
         publish_model(final, run.model)
         return {"metrics": len(result.metrics) + len(known), "notes": result.notes}
@@ -94,7 +96,19 @@ def run_suite(config: RunConfig, corpus: Corpus, root: Path) -> Suite:
     path = root / "corpus" / "test_pairs.parquet"
     write_table(test, str(path))
     tasks = [{"task": name, "data": str(path)} for name in ("retrieval", "pooled_retrieval", "similarity")]
-    return parse_suite({"tasks": tasks}, origin="held-out pairs")
+    return parse_suite({"tasks": tasks, **resource_groups(corpus, test)}, origin="held-out pairs")
+
+
+def resource_groups(corpus: Corpus, test: pa.Table) -> dict[str, list[str]]:
+    """``high``: languages of ``test`` with parallel text, ``low``: with monolingual sides only.
+
+    Empty unless the test has both: one group alone would repeat ``all``.
+    """
+    tested = set(test["tgt_lang"].to_pylist()) | set(test["src_lang"].to_pylist())
+    high = set(corpus.pairs["src_lang"].to_pylist()) | set(corpus.pairs["tgt_lang"].to_pylist())
+    low = {lang for src, tgt, _ in corpus.sides for lang in (src, tgt)} - high
+    found = {"high": sorted(tested & high - {ENGLISH}), "low": sorted(tested & low - {ENGLISH})}
+    return found if all(found.values()) else {}
 
 
 @contextlib.contextmanager
@@ -170,7 +184,14 @@ def _write_pictures(context: RunContext, suite: Suite, embedders: Mapping[str, E
     examples = contrast_examples(sets, embedders[ADAPTIVE], embedders[baseline], seed=context.config.seed)
     if examples:
         rows = [
-            {"lang": e.tgt_lang, **asdict(e), "before": e.got_baseline, "after": e.got_ours} for e in examples
+            {
+                "lang": e.tgt_lang,
+                **asdict(e),
+                "before": e.got_baseline,
+                "after": e.got_ours,
+                "baseline": baseline,
+            }
+            for e in examples
         ]
         write_table(pa.Table.from_pylist(rows), str(context.run.root / "examples.parquet"))
 
