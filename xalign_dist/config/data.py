@@ -62,7 +62,7 @@ class CleaningConfig(Section):
             "exact_duplicate",
             "near_duplicate",
         ],
-        description="Names from the filter registry, in order.",
+        description="Names from the filter registry, in order; duplicate filters always run last.",
     )
     min_chars: int = Field(2, ge=1, description="Characters a side must have.")
     max_chars: int = Field(2000, ge=10, description="Characters a side may have.")

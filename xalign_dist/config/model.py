@@ -35,7 +35,7 @@ class EncoderConfig(Section):
 
 
 class TemperatureConfig(Section):
-    """tau = base(progress) * g(gap), clamped (DESIGN 4.3)."""
+    """tau = base(progress) * g(gap), clamped (docs/method.md)."""
 
     enabled: bool = Field(True, description="False: tau is `fixed` throughout.")
     fixed: float = Field(0.05, gt=0, description="Temperature of plain InfoNCE.")

@@ -51,7 +51,7 @@ def publish_model(trained: Path, model: Path) -> None:
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths inside a run directory; see DESIGN for the contract."""
+    """Paths inside a run directory; docs/formats.md describes the files."""
 
     root: Path
 
