@@ -46,19 +46,22 @@ def client() -> Iterator[JobSubmissionClient]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_worker_niceness": "0",
     }
+    # The pipe closes when this process ends, however it ends: then the whole group goes with it.
+    watched = ["sh", "-c", '"$@" & cat; kill -KILL 0', "sh", *command]
     head = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        watched,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         yield _wait_for(f"http://127.0.0.1:{dashboard}")
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(3)
-        except subprocess.TimeoutExpired:
-            # Seen: a blocked `ray start` was still there 20 s after SIGTERM, its raylet gone.
-            os.killpg(head.pid, signal.SIGKILL)
-            head.wait()
+        # Seen: a blocked `ray start` was still there 20 s after SIGTERM, its raylet gone.
+        os.killpg(head.pid, signal.SIGKILL)
+        head.communicate()
         shutil.rmtree(folder, ignore_errors=True)
 
 
