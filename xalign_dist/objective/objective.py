@@ -1,4 +1,4 @@
-"""The dynamic contrastive objective (DESIGN 4.3): the parts, put together."""
+"""The dynamic contrastive objective (docs/method.md): the parts, put together."""
 
 from __future__ import annotations
 

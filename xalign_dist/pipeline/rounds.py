@@ -79,7 +79,8 @@ def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> Vector
     """Vectors of every training and dev text by ``model``; blocks already on disk are not made again."""
     config = context.config
     texts = list(dict.fromkeys(corpus.training_texts() + corpus.dev_texts()))
-    layer = config.mining.view_layer if config.mining.second_view == "layer" else None
+    mines = bool(corpus.sides) and config.mining.second_view == "layer"
+    layer = config.mining.view_layer if mines else None
     job = EmbedJob(model, config.encoder, config.runtime.embed_batch, layer)
     if is_embedded(texts, job, str(context.run.vectors)):
         context.screen.skipped(title)

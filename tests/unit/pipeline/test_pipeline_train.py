@@ -27,7 +27,8 @@ def test_a_trimmed_trainee_encodes_the_texts_of_the_set(tmp_path: Path) -> None:
     write_set(job, table, None)
 
     trainee = load_trainee(job, torch.device("cpu"))
-    assert trainee.trimmed is not None and trainee.trimmed.kept_R[-1] >= len(trainee.trimmed.kept_R)
+    assert trainee.trimmed is not None
+    assert trainee.trimmed.kept_R[-1] >= len(trainee.trimmed.kept_R)
     written = TrainingSet.open(job.training_set)
     plan = BatchPlan(written.group_N, written.src_key_N, written.tgt_key_N, 12, seed=0)
     with BatchStream(written, plan, 0, 1, 0, 1) as stream:
