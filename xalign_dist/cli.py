@@ -65,6 +65,13 @@ def _say(result: dict[str, Any], out: str) -> None:
     screen.print(f"  results: {escape(out)}")
 
 
+def _audited(result: dict[str, Any], out: str) -> None:
+    from xalign_dist.pipeline.summary import show_audit
+
+    show_audit(out, Screen())
+    _say(result, out)
+
+
 @app.command()
 def quickstart(
     overrides: Overrides = None, out: Out = "runs/quickstart", seed: Seed = 0, address: Address = None
@@ -131,7 +138,7 @@ def score(
     result = files.score_file(
         model, pairs, mapping, out, settings, Screen(), src_lang=src_lang, tgt_lang=tgt_lang
     )
-    _say(result, out)
+    _audited(result, out)
 
 
 @app.command()
@@ -150,7 +157,7 @@ def mine(
     settings = _settings(None, overrides, address)
     mapping = files.parse_columns(columns)
     result = files.mine_files(model, source, target, mapping, out, settings, Screen(), src_lang, tgt_lang)
-    _say(result, out)
+    _audited(result, out)
 
 
 @app.command()

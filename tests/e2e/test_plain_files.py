@@ -89,7 +89,8 @@ def xalign(place, capsys, monkeypatch):
     ("file", "columns"), [("noisy.parquet", "src=english,tgt=german"), ("noisy.tsv", "")]
 )
 def test_score_ranks_corrupted_pairs_last(xalign, place, file, columns):
-    xalign("score", *MODEL, "--pairs", file, "--columns", columns, "--out", file + ".out")
+    shown = xalign("score", *MODEL, "--pairs", file, "--columns", columns, "--out", file + ".out")
+    assert "Noise audit" in shown
     table = pq.read_table(place / (file + ".out") / "pairs.parquet")
     assert table["tgt"].to_pylist() == pq.read_table(place / "noisy.parquet")["german"].to_pylist()
     margin = np.array(table["margin"].to_pylist())
@@ -103,7 +104,8 @@ def test_score_ranks_corrupted_pairs_last(xalign, place, file, columns):
 
 def test_mined_pairs_are_the_translations(xalign, place):
     options = ("--source", "en.parquet", "--target", "de.parquet", "--out", "mined")
-    xalign("mine", *MODEL, *options, "--src-lang", "en", "--tgt-lang", "de")
+    shown = xalign("mine", *MODEL, *options, "--src-lang", "en", "--tgt-lang", "de")
+    assert "predicted precision" in shown
     rows = [r for r in pq.read_table(place / "mined" / "pairs.parquet").to_pylist() if r["confidence"] > 0.5]
     right = sum(r["src_id"].removeprefix("en") == r["tgt_id"].removeprefix("de") for r in rows)
     assert right / len(rows) >= 0.9
