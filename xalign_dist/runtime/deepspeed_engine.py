@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from xalign_dist.config.model import TrainingConfig
 from xalign_dist.encoder import Encoder
 from xalign_dist.runtime.deepspeed_config import deepspeed_config
+from xalign_dist.training.embedding import add_rows_only
 from xalign_dist.training.engine import Autocast, EngineState, trainable
 from xalign_dist.training.optimizer import build_optimizer, set_rate
 from xalign_dist.training.precision import autocast_dtype
@@ -46,6 +47,8 @@ class DeepSpeedEngine:
         self._optimizer = build_optimizer(encoder, config)
         self._clip, self._norm = config.clip_norm, 0.0
         if self._stage == 0:
+            # Stages 1 to 3 take gradients from autograd's hooks, parameter by parameter.
+            add_rows_only(encoder)
             self._optimizer.register_step_pre_hook(self._clip_gradients)
         # DeepSpeed would compile its shared-memory collectives at the first run on a CPU: a minute, and a
         # compiler that a user may not have, for what gloo does as well.

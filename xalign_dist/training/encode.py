@@ -15,7 +15,7 @@ from xalign_dist.encoder import Encoder
 from xalign_dist.objective.gather import max_over_ranks
 from xalign_dist.records import Int64
 
-#: A length bucket where no chunk size is set: texts and padded tokens it may hold. A core multiplies
+#: A length bucket: texts (at most twice ``chunk_pairs``) and padded tokens it may hold. A core multiplies
 #: few rows as fast as many (measured: 8 to 32 texts a bucket alike, one bucket of 128 at less than half
 #: the pairs/s, padding four fifths); a GPU needs rows to be busy.
 _CPU_BUCKET = (32, 1024)
@@ -78,7 +78,7 @@ def _places(lengths: Int64, config: TrainingConfig, device: torch.device) -> lis
     if config.bucket_by_length:
         rows, tokens = _GPU_BUCKET if device.type == "cuda" else _CPU_BUCKET
         if config.chunk_pairs is not None:
-            return length_chunks(lengths, 2 * config.chunk_pairs, None)
+            rows = min(rows, 2 * config.chunk_pairs)
         return length_chunks(lengths, rows, tokens)
     rows = texts if config.chunk_pairs is None else 2 * config.chunk_pairs
     return [np.arange(i, min(i + rows, texts)) for i in range(0, texts, rows)]

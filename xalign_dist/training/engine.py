@@ -14,6 +14,7 @@ from xalign_dist.config.model import TrainingConfig
 from xalign_dist.encoder import Encoder
 from xalign_dist.errors import ModelError
 from xalign_dist.objective.gather import average_gradients
+from xalign_dist.training.embedding import add_rows_only
 from xalign_dist.training.optimizer import build_optimizer, set_rate
 from xalign_dist.training.precision import autocast_dtype
 
@@ -104,6 +105,7 @@ class TorchEngine:
         self.encoder = encoder
         self.device = next(encoder.parameters()).device
         self._config = config
+        add_rows_only(encoder)
         dtype = autocast_dtype(config.precision, self.device)
         self._module = Autocast(encoder, dtype).train()
         self._optimizer = build_optimizer(encoder, config)

@@ -1,0 +1,65 @@
+"""The gradient of the token embeddings, added row by row instead of as a whole matrix a chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xalign_dist.encoder import Encoder
+
+
+class RowEmbedding(nn.Embedding):
+    """``nn.Embedding`` whose backward adds to ``weight.grad`` only the rows that were looked up.
+
+    The stock backward writes a zero matrix ``[V, D]``, adds the rows, and adds that to the gradient: for
+    each chunk, some 20 ms where the rows alone take 0.2 (22,000 rows of 384, 1,024 tokens, one core).
+    The value is the same. ``weight`` gets no gradient through autograd, so its hooks do not run: only
+    for engines that read ``weight.grad`` when all chunks are done.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Vectors ``[..., D]`` of ``input``, int64 ``[...]``."""
+        if not self.weight.requires_grad:
+            return super().forward(input)
+        vectors: Tensor = _RowLookup.apply(self.weight, input, self.padding_idx)  # type: ignore[no-untyped-call]
+        return vectors
+
+
+class _RowLookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight_VD: nn.Parameter, ids: Tensor, padding: int | None) -> Tensor:
+        ctx.weight, ctx.padding = weight_VD, padding
+        ctx.save_for_backward(ids)
+        return F.embedding(ids, weight_VD)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        (ids,) = ctx.saved_tensors
+        weight_VD = ctx.weight
+        rows_ND = gradients[0].reshape(-1, weight_VD.shape[1]).to(weight_VD.dtype)
+        if weight_VD.grad is None:
+            weight_VD.grad = torch.zeros_like(weight_VD)
+        weight_VD.grad.index_add_(0, ids.reshape(-1), rows_ND)
+        if ctx.padding is not None:
+            weight_VD.grad[ctx.padding] = 0.0
+        return None, None, None
+
+
+def add_rows_only(encoder: Encoder) -> bool:
+    """Make the encoder's token embeddings a :class:`RowEmbedding`, in place, where that pays and is exact.
+
+    Only on CPUs (a GPU clears a matrix in no time, and its ``index_add_`` is not deterministic), and only
+    a plain ``nn.Embedding``: families that scale or renormalise what they look up keep theirs.
+
+    Returns:
+        Whether it did.
+    """
+    table = encoder.backbone.get_input_embeddings()
+    plain = type(table) is nn.Embedding and table.max_norm is None
+    if not plain or table.scale_grad_by_freq or table.sparse or table.weight.device.type != "cpu":
+        return False
+    table.__class__ = RowEmbedding
+    return True
