@@ -15,6 +15,9 @@ class ScoringConfig(Section):
     reference: str = Field("builtin:e5-small", description="Encoder that scores and whose structure is kept.")
     neighbours: int = Field(4, ge=1, description="K of the margin.")
     decoys_per_pair: int = Field(5, ge=1, description="Random mismatches per pair for the null.")
+    near_misses: int = Field(
+        1000, ge=0, description="Pairs of a group of which near misses are made (partial text); 0: none."
+    )
     bins: int = Field(40, ge=10, description="Quantile bins of the local false discovery rate.")
     min_pairs: int = Field(
         100, ge=10, description="Fewer pairs in a group: unstable, the prior is used and reported."

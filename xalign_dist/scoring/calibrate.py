@@ -108,7 +108,7 @@ def calibrate(
         note = "all texts of one side are equal: no decoys"
     else:
         pi0 = storey(evidence.observed, evidence.null)
-        low, high = _interval(evidence, rng)
+        low, high = storey_interval(evidence, rng)
         if pi0 > INDISTINCT:
             note = "pairs score like decoys: all noise, or an encoder that does not know the language"
         elif high - low > WIDEST_INTERVAL:
@@ -119,14 +119,14 @@ def calibrate(
     return Calibration(pi0, low, high, not note, note, evidence, knots, confidence)
 
 
-def storey(observed: Histogram, null: Histogram) -> float:
+def storey(observed: Histogram, null: Histogram, quantiles: tuple[float, ...] = STOREY_QUANTILES) -> float:
     """Share of the observed that the null explains, in [0, 1].
 
     Below a low quantile of the null there are next to no translations, so the share of the
     observed there, over the share of the null there, is the noise rate (Storey 2002); the mean
-    over three quantiles.
+    over a few quantiles.
     """
-    at = null.quantile_bins(STOREY_QUANTILES)
+    at = null.quantile_bins(quantiles)
     return float(np.clip(np.mean(observed.below()[at] / np.maximum(null.below()[at], 1e-9)), 0, 1))
 
 
@@ -178,16 +178,19 @@ def weigh_null(margin_N: Float32, decoy_M: Float32, decoy_rows: tuple[Int64, Int
     return Evidence(observed, Histogram(null.counts * (weight_N.sum() / null.total)), rows)
 
 
-def cut_for(confidence_N: Float32, target_noise: float) -> float:
+def cut_for(confidence_N: Float32, target_noise: float, noise_N: Float32 | None = None) -> float:
     """Least confidence to keep so that the expected noise among the kept is the target at most.
 
-    The expected noise of a set is the mean of 1 - confidence. Never below
-    :data:`LEAST_CONFIDENCE`; where no set is clean enough, the highest confidence there is.
+    The expected noise of a set is the mean of ``noise_N``, each pair's probability of being noise
+    (None: 1 - confidence). Never below :data:`LEAST_CONFIDENCE`; where no set is clean enough, the
+    highest confidence there is.
     """
     if not len(confidence_N):
         return LEAST_CONFIDENCE
-    best_first = np.sort(np.asarray(confidence_N, np.float64))[::-1]
-    noise = np.cumsum(1 - best_first) / np.arange(1, len(best_first) + 1)
+    order = np.argsort(-np.asarray(confidence_N, np.float64), kind="stable")
+    best_first = np.asarray(confidence_N, np.float64)[order]
+    each = 1 - best_first if noise_N is None else np.asarray(noise_N, np.float64)[order]
+    noise = np.cumsum(each) / np.arange(1, len(best_first) + 1)
     # A tie is kept whole or not at all, so only the last of equal confidences may end the set.
     ends = np.append(best_first[1:] < best_first[:-1], True)
     allowed = np.flatnonzero((noise <= target_noise) & ends)
@@ -195,12 +198,15 @@ def cut_for(confidence_N: Float32, target_noise: float) -> float:
     return max(LEAST_CONFIDENCE, float(cut))
 
 
-def _interval(evidence: Evidence, rng: np.random.Generator) -> tuple[float, float]:
+def storey_interval(
+    evidence: Evidence, rng: np.random.Generator, quantiles: tuple[float, ...] = STOREY_QUANTILES
+) -> tuple[float, float]:
+    """95 % bootstrap interval of :func:`storey`."""
     found = []
     for _ in range(RESAMPLES):
         observed = _resample(evidence.observed, evidence.observed.total, rng)
         null = _resample(evidence.null, evidence.null_rows, rng)
-        found.append(storey(observed, null))
+        found.append(storey(observed, null, quantiles))
     low, high = np.percentile(found, INTERVAL)
     return float(low), float(high)
 

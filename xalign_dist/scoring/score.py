@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,25 +13,15 @@ from xalign_dist.config import ScoringConfig
 from xalign_dist.errors import DataError
 from xalign_dist.records import ORIGIN_PARALLEL, PAIR, SCORED_PAIR, EmbedFn, Float32, Int64, text_keys
 from xalign_dist.scoring.audit import AuditEntry
-from xalign_dist.scoring.calibrate import Calibration, calibrate, cut_for, weigh_null
-from xalign_dist.scoring.decoys import random_decoys
-from xalign_dist.scoring.features import Features, pair_features
-from xalign_dist.scoring.histogram import Evidence
-from xalign_dist.scoring.similarity import Neighbourhood, check_pairs, equal_blocks
+from xalign_dist.scoring.calibrate import Calibration, cut_for
+from xalign_dist.scoring.group import GroupScores, Rows, score_group
+from xalign_dist.scoring.similarity import check_pairs
 
 Group = tuple[str, str, str]
 
+# Near misses are mentioned when their interval starts above this.
+NOTED_RATE = 0.02
 POOLED_NOTE = "too few pairs of this source: calibrated with all sources of the language pair"
-
-
-class GroupScores(NamedTuple):
-    """One group of rows, scored. Arrays ``[N]`` over the group's rows."""
-
-    cosine_N: Float32
-    margin_N: Float32
-    confidence_N: Float32
-    noise: tuple[float, float, float]
-    calibration: Calibration
 
 
 class Scored(NamedTuple):
@@ -42,18 +30,6 @@ class Scored(NamedTuple):
     pairs: pa.Table
     entries: list[AuditEntry]
     calibrations: dict[Group, Calibration]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The columns that scoring looks at."""
-
-    src: Sequence[str]
-    tgt: Sequence[str]
-    src_ND: Float32
-    tgt_ND: Float32
-    src_key_N: Int64
-    tgt_key_N: Int64
 
 
 def score_pairs(
@@ -120,7 +96,7 @@ def score_groups(
         raise DataError(f"{table.num_rows} pairs, {len(src_ND)} vectors", "embed every pair once")
     check_pairs(src_ND, tgt_ND)
     src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
-    rows = _Rows(src, tgt, src_ND, tgt_ND, text_keys(src), text_keys(tgt))
+    rows = Rows(src, tgt, src_ND, tgt_ND, text_keys(src), text_keys(tgt))
     columns = np.zeros((3, table.num_rows), np.float32)
     entries, calibrations = [], {}
     for (src_lang, tgt_lang), by_source in sorted(_groups(table).items()):
@@ -129,10 +105,10 @@ def score_groups(
         for source, own in sorted(by_source.items()):
             group = (src_lang, tgt_lang, source)
             if len(own) < cfg.min_pairs and len(by_source) > 1:
-                pooled = pooled or _score_group(rows, everything, tgt_lang, cfg, seed)
+                pooled = pooled or score_group(rows, everything, (src_lang, tgt_lang), cfg, seed)
                 found = _part(pooled, np.searchsorted(everything, own))
             else:
-                found = _score_group(rows, own, tgt_lang, cfg, seed)
+                found = score_group(rows, own, (src_lang, tgt_lang), cfg, seed)
             columns[:, own] = found[:3]
             calibrations[group] = found.calibration
             entries.append(_entry(group, found, target_noise, found.calibration is pooled_of(pooled)))
@@ -144,67 +120,33 @@ def pooled_of(pooled: GroupScores | None) -> Calibration | None:
     return None if pooled is None else pooled.calibration
 
 
-def _score_group(rows: _Rows, own_N: Int64, tgt_lang: str, cfg: ScoringConfig, seed: int) -> GroupScores:
-    """Margins block by block, evidence merged over the blocks, confidence, features."""
-    rng = np.random.default_rng([seed, len(own_N)])
-    features = pair_features([rows.src[i] for i in own_N], [rows.tgt[i] for i in own_N], tgt_lang)
-    cosine_N, margin_N = np.zeros(len(own_N), np.float32), np.zeros(len(own_N), np.float32)
-    parts = []
-    # Shuffled, so that a block is a sample of the corpus and not one document.
-    order = rng.permutation(len(own_N))
-    for block in equal_blocks(len(own_N), cfg.block_rows):
-        at = order[block]
-        near = Neighbourhood(rows.src_ND[own_N[at]], rows.tgt_ND[own_N[at]], cfg.neighbours)
-        every = np.arange(len(at))
-        cosine_N[at], margin_N[at] = near.scores(every, every)
-        parts.append(_evidence(rows, own_N[at], near, margin_N[at], ~features.copy_N[at], cfg, rng))
-    calibration = calibrate(Evidence.merge(parts), cfg.bins, cfg.min_pairs, cfg.prior_noise, rng)
-    confidence_N = calibration.confidence(margin_N) * features.factor()
-    return GroupScores(cosine_N, margin_N, confidence_N, _noise(calibration, features), calibration)
-
-
-def _evidence(
-    rows: _Rows,
-    own_N: Int64,
-    near: Neighbourhood,
-    margin_N: Float32,
-    usable_N: npt.NDArray[np.bool_],
-    cfg: ScoringConfig,
-    rng: np.random.Generator,
-) -> Evidence:
-    """Evidence of one block. Copies are judged by their text alone and stay out of it."""
-    use = np.flatnonzero(usable_N)
-    i, j = random_decoys(rows.src_key_N[own_N[use]], rows.tgt_key_N[own_N[use]], cfg.decoys_per_pair, rng)
-    decoy_M = near.scores(use[i], use[j]).margin_N
-    return weigh_null(margin_N[use], decoy_M, (i, j), cfg.bins)
-
-
-def _noise(calibration: Calibration, features: Features) -> tuple[float, float, float]:
-    """Noise rate and interval of a group: copies, and the calibrated share of the rest."""
-    copies = float(features.copy_N.mean()) if len(features.copy_N) else 0.0
-    rates = (calibration.pi0, calibration.low, calibration.high)
-    found = [copies + (1 - copies) * rate for rate in rates]
-    return found[0], found[1], found[2]
-
-
 def _part(scores: GroupScores, at: Int64) -> GroupScores:
     """Some rows of a pool; their noise rate is what their confidences say."""
-    confidence_N = scores.confidence_N[at]
-    noise = float(1 - confidence_N.mean())
+    noise = float(scores.noise_N[at].mean())
     spread = scores.noise[2] - scores.noise[1]
     interval = (noise, max(0.0, noise - spread / 2), min(1.0, noise + spread / 2))
-    return GroupScores(scores.cosine_N[at], scores.margin_N[at], confidence_N, interval, scores.calibration)
+    return scores._replace(
+        cosine_N=scores.cosine_N[at],
+        margin_N=scores.margin_N[at],
+        confidence_N=scores.confidence_N[at],
+        noise_N=scores.noise_N[at],
+        noise=interval,
+    )
 
 
 def _entry(group: Group, found: GroupScores, target_noise: float, pooled: bool) -> AuditEntry:
     calibration = found.calibration
     # Where the noise rate is only assumed, no expected noise can be promised: keep what is
     # more likely right than wrong, and let the rounds decide.
-    threshold = cut_for(found.confidence_N, target_noise if calibration.stable else 1.0)
+    target = target_noise if calibration.stable else 1.0
+    threshold = cut_for(found.confidence_N, target, found.noise_N)
     kept_N = found.confidence_N >= np.float32(threshold)
-    expected = float(1 - found.confidence_N[kept_N].mean()) if kept_N.any() else None
+    expected = float(found.noise_N[kept_N].mean()) if kept_N.any() else None
     notes = [calibration.note] if calibration.note else []
     notes += [POOLED_NOTE] if pooled else []
+    for name, rate in (found.whole.rates if found.whole else {}).items():
+        if rate.low > NOTED_RATE:
+            notes.append(f"{name}: {rate.value:.1%} of the pairs ({rate.low:.1%} to {rate.high:.1%})")
     if calibration.stable and expected is not None and expected > target_noise:
         notes.append(f"no threshold reaches the target noise {target_noise}")
     return AuditEntry(

@@ -67,6 +67,13 @@ class Neighbourhood:
         mean_tgt = self._mean(self._of_tgt, tgt, src, self.src_key_N[tgt_row_M])
         return PairScores(cosine, ratio_margin(cosine, mean_src, mean_tgt))
 
+    def nearest_other(self, src_row_M: Int64) -> Int64:
+        """The unique target most like each source that is not its own; -1 where there is none."""
+        id_MK = self._of_src[1][self.src_key_N[src_row_M]]
+        usable = id_MK != self.tgt_key_N[src_row_M][:, None]
+        first = np.take_along_axis(id_MK, usable.argmax(axis=1)[:, None], axis=1)[:, 0]
+        return np.where(usable.any(axis=1), first, -1)
+
     def _mean(self, lists: tuple[Float32, Int64], row_M: Int64, out_M: Int64, partner_M: Int64) -> Float32:
         score_MK, id_MK = lists[0][row_M], lists[1][row_M]
         usable = (id_MK != out_M[:, None]) & (id_MK != partner_M[:, None])

@@ -23,7 +23,8 @@ def test_each_feature_fires_on_its_own_fault_only() -> None:
     assert np.flatnonzero(features.digits_N).tolist() == [41]
     assert np.flatnonzero(features.script_N).tolist() == [40, 42]
     assert np.flatnonzero(features.length_N).tolist() == [43]
-    factor = features.factor()
+    factor = features.hard_factor() * features.soft_factor()
+    assert not features.language_N.any()
     assert factor[40] == 0
     assert (factor[:40] == 1).all()
     assert ((factor[41:] > 0) & (factor[41:] < 1)).all()
@@ -61,3 +62,21 @@ def test_lengths_of_languages_that_write_shorter_are_not_odd() -> None:
     src = ["a sentence of some length, number " + "x" * (i % 7) for i in range(50)]
     assert not odd_lengths(src, [s[: len(s) // 3] for s in src]).any()
     assert odd_lengths([], []).shape == (0,)
+
+
+def test_another_language_is_found_and_a_corpus_of_one_dialect_is_not_condemned() -> None:
+    german = "Der Ausschuss hat gestern über den neuen Haushalt beraten und abgestimmt."
+    french = "La commission a débattu hier du nouveau budget et a ensuite procédé au vote."
+    english = "The committee discussed the new budget yesterday and then voted on it."
+    mixed = pair_features([english] * 5, [german] * 4 + [french], "deu", "eng")
+    assert mixed.language_N.tolist() == [False] * 4 + [True]
+    assert mixed.hard_factor()[4] < 0.1
+    assert not pair_features([english] * 5, [french] * 5, "deu", "eng").language_N.any()
+    assert pair_features([english] * 4 + [french], [german] * 5, "deu", "eng").language_N.tolist()[4]
+    assert not pair_features([english] * 5, [german] * 4 + [french], "und").language_N.any()
+
+
+def test_most_of_a_corpus_in_many_wrong_scripts_is_still_wrong() -> None:
+    wrong = ["Открыть файл сейчас", "فتح الملف الآن", "ফাইলটি এখন খুলুন", "打开这个文件吧"]
+    found = pair_features(["Open the file now"] * 6, [*wrong, "Öffne sie jetzt", "Datei"], "deu")
+    assert found.script_N.tolist() == [True] * 4 + [False] * 2
