@@ -22,8 +22,6 @@ class RowEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Vectors ``[..., D]`` of ``input``, int64 ``[...]``."""
-        if not self.weight.requires_grad:
-            return super().forward(input)
         vectors: Tensor = _RowLookup.apply(self.weight, input, self.padding_idx)  # type: ignore[no-untyped-call]
         return vectors
 
