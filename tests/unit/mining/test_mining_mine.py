@@ -18,6 +18,8 @@ from xalign_dist.mining import (
     mine,
     mine_from_neighbours,
 )
+from xalign_dist.mining.match import View, find_candidates
+from xalign_dist.mining.null import _Experiment
 from xalign_dist.records import SCORED_PAIR, SENTENCE
 
 DIM = 24
@@ -89,11 +91,31 @@ def test_predicted_precision_is_the_true_one(
     assert 2 * right[kept].sum() / (kept.sum() + pairs) > best - 0.04
 
 
-def test_nothing_in_common_is_known_as_nothing() -> None:
-    src, tgt = vectors(0, 600, 600, 0.3, seed=2)
+@pytest.mark.parametrize("seed", range(2, 10))
+def test_nothing_in_common_is_known_as_nothing(seed: int) -> None:
+    src, tgt = vectors(0, 600, 600, 0.3, seed)
     result = mined(src, tgt)
     assert result.audit["pairs"] > 50
     assert result.audit["kept"] <= 0.1 * result.audit["pairs"] or not result.audit["stable"]
+
+
+def test_belief_that_is_gone_does_not_come_back() -> None:
+    src, tgt = vectors(0, 300, 300, 0.3, seed=3)
+    view = View.of(exact_knn(src, tgt, 8), exact_knn(tgt, src, 8))
+    experiment = _Experiment(find_candidates(view), view, None)
+    count = len(experiment.strength)
+    assert not experiment.confidence(np.full(count, 1e-3 / count)).any()
+
+
+def test_few_believed_pairs_cost_belief_and_many_do_not() -> None:
+    src, tgt = vectors(100, 900, 900, 0.3, seed=3)
+    view = View.of(exact_knn(src, tgt, 8), exact_knn(tgt, src, 8))
+    experiment = _Experiment(find_candidates(view), view, None)
+    count = len(experiment.strength)
+    for total in (20.0, 200.0):
+        missed = experiment.unseen(np.full(count, total / count))
+        # One event, and as many false candidates as each event stands for.
+        assert missed.sum() == pytest.approx((1000 - total) / total)
 
 
 def test_records_and_audit_are_complete() -> None:
