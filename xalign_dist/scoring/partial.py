@@ -95,7 +95,9 @@ def partial_translations(
             miss_M = score(own.cosine_M, src_traits.take(own.row_M), traits(own.text))
             rate = _rate(pair_N, miss_M, matched_N, own, rng)
             odds = np.clip(rate.low, LEAST_RATE, most) * np.exp(-np.clip(pair_N, -30, 30))
-        rates[name] = rate
+        # Of neighbours alone the rate is no finding, see above: it is not reported.
+        if most == 1.0:
+            rates[name] = rate
         odds_N += odds
     return Partial(rates, (1 / (1 + odds_N)).astype(np.float32)) if rates else None
 
