@@ -15,7 +15,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
     """The autocast type on ``device``; None: plain float32.
 
-    auto is bf16 where the hardware multiplies it, else float32: emulated bf16 is slower.
+    Master weights, gradients, optimizer state and the objective stay float32 in every case. auto is bf16
+    where the hardware multiplies it, else float32: emulated bf16 is slower.
 
     Raises:
         ConfigError: fp16 without a GPU, or an unknown name.
@@ -23,7 +24,9 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
     if precision == "auto":
         return torch.bfloat16 if has_bf16(device.type) else None
     if precision == "fp16" and device.type != "cuda":
-        raise ConfigError(f"precision fp16 on {device.type}: it needs a GPU", "use bf16 or auto")
+        raise ConfigError(
+            f"precision fp16 on {device.type}: fp16 needs a GPU", "set training.precision=bf16 or auto"
+        )
     try:
         return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     except KeyError:

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"step=(\d{8})$")
 _SCHEMA = 1
+#: What reading a damaged checkpoint raises; TypeError: JSON of another form in the manifest.
+_CORRUPT = (OSError, ValueError, KeyError, TypeError, SafetensorError)
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Checkpoints:
             path = f"{self._root}/step={step:08d}"
             try:
                 return self._read(path)
-            except (OSError, ValueError, KeyError, SafetensorError) as err:
+            except _CORRUPT as err:
                 _log.warning("%s: corrupt checkpoint skipped (%s)", path, err)
         return None
 
@@ -114,7 +116,7 @@ class Checkpoints:
         store = cls(folder, keep=1)
         try:
             return store._read(f"{store._root}/{name}")
-        except (OSError, ValueError, KeyError, SafetensorError) as err:
+        except _CORRUPT as err:
             raise OutputError(f"{path}: no valid checkpoint ({err})", remedy) from None
 
     @contextmanager

@@ -76,7 +76,9 @@ def test_newest_valid_checkpoint_is_found_and_old_ones_go(tmp_path: Path) -> Non
     assert Checkpoints.load(store.path(20)).step == 20
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "no manifest", "other schema"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", "missing", "no manifest", "other schema", "no object"]
+)
 def test_corrupt_checkpoint_is_skipped_with_a_warning(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,6 +95,8 @@ def test_corrupt_checkpoint_is_skipped_with_a_warning(
         file.unlink()
     elif damage == "no manifest":
         manifest.unlink()
+    elif damage == "no object":
+        manifest.write_text("[]")
     else:
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": 99}))
     with caplog.at_level(logging.WARNING):
