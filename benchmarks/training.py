@@ -24,7 +24,7 @@ from common import Row, finish, interleaved, medians, parser
 from training_arms import World, ours, peer
 from training_parts import memory_ratio, objective_share, overhead, scaling
 
-from xalign_dist.training.precision import autocast_dtype
+from xalign_dist.encoder.precision import autocast_dtype
 
 CHUNK = 64
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from xalign_dist.config.model import TrainingConfig
 from xalign_dist.encoder import Encoder
+from xalign_dist.encoder.precision import autocast_dtype
 from xalign_dist.runtime.deepspeed_config import deepspeed_config
 from xalign_dist.training.embedding import add_rows_only
 from xalign_dist.training.engine import Autocast, EngineState, trainable
 from xalign_dist.training.optimizer import build_optimizer, set_rate
-from xalign_dist.training.precision import autocast_dtype
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

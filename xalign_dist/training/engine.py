@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from xalign_dist.config.model import TrainingConfig
 from xalign_dist.encoder import Encoder
+from xalign_dist.encoder.precision import autocast_dtype
 from xalign_dist.errors import ModelError
 from xalign_dist.objective.gather import average_gradients
 from xalign_dist.training.embedding import add_rows_only
 from xalign_dist.training.optimizer import build_optimizer, set_rate
-from xalign_dist.training.precision import autocast_dtype
 
 
 @dataclass

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from xalign_dist.config import TrainingConfig
+from xalign_dist.encoder.precision import autocast_dtype
 from xalign_dist.errors import ConfigError, OutputError
 from xalign_dist.training.checkpoint import Checkpoint, Checkpoints, optimizer_tensors, restore_optimizer
 from xalign_dist.training.optimizer import build_optimizer, learning_rate
-from xalign_dist.training.precision import autocast_dtype
 from xalign_dist.training.seeding import seed_dropout
 from xalign_dist.training.telemetry import Telemetry, read_telemetry
 
