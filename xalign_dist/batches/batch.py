@@ -57,6 +57,13 @@ def make_batch(ts: TrainingSet, rows: Int64, step: int, epoch: int) -> Batch:
     )
 
 
+def read_step(plan: BatchPlan, ts: TrainingSet, step: int, rank: int, world_size: int) -> Batch:
+    """The share that ``rank`` of ``world_size`` ranks reads of the batch of ``step``."""
+    rows_B = plan.batch(step)
+    tokens_B = ts.src_length_N[rows_B] + ts.tgt_length_N[rows_B]
+    return make_batch(ts, rank_rows(rows_B, rank, world_size, tokens_B), step, plan.position(step)[0])
+
+
 class BatchStream:
     """This rank's batches of the steps ``start_step <= step < stop_step``, read ahead by a thread.
 
@@ -143,5 +150,4 @@ class BatchStream:
             self._queue.put(err)
 
     def _read(self, step: int) -> Batch:
-        rows_B = rank_rows(self._plan.batch(step), self._rank, self._world_size)
-        return make_batch(self._ts, rows_B, step, self._plan.position(step)[0])
+        return read_step(self._plan, self._ts, step, self._rank, self._world_size)

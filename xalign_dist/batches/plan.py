@@ -145,8 +145,16 @@ class BatchPlan:
         return self._schedule[1], self._schedule[2]
 
 
-def rank_rows(rows_B: Int64, rank: int, world_size: int) -> Int64:
-    """The contiguous share of ``rows_B`` that ``rank`` reads; shares differ by one row at most.
+def rank_rows(rows_B: Int64, rank: int, world_size: int, tokens_B: Int64) -> Int64:
+    """The share of ``rows_B`` that ``rank`` reads; shares differ by one row at most, and little in tokens.
+
+    A step takes as long as its slowest rank, so the pairs are dealt longest first, back and forth
+    (0 1 2 2 1 0 0 1 ...). The loss is of the global batch, in whatever order its rows lie.
+
+    Args:
+        rows_B: the global batch.
+        rank, world_size: whose share.
+        tokens_B: length of each pair, both texts together.
 
     Raises:
         ConfigError: fewer rows than ranks.
@@ -156,8 +164,11 @@ def rank_rows(rows_B: Int64, rank: int, world_size: int) -> Int64:
             f"training.batch_pairs: {len(rows_B)} pairs cannot be shared by {world_size} workers",
             "raise training.batch_pairs or lower runtime.train_workers",
         )
-    start, stop = (len(rows_B) * r // world_size for r in (rank, rank + 1))
-    return rows_B[start:stop]
+    longest_first_B = np.argsort(-tokens_B, kind="stable")
+    turn_B, place_B = np.divmod(np.arange(len(rows_B)), world_size)
+    owner_B = np.where(turn_B % 2 == 0, place_B, world_size - 1 - place_B)
+    mine: Int64 = rows_B[np.sort(longest_first_B[owner_B == rank])]
+    return mine
 
 
 def _members(group_N: Int64, groups: int) -> list[Int64]:

@@ -65,7 +65,7 @@ def layer_state(
         stop: end the pass at ``layer``; the last states are then None.
     """
     depth = int(backbone.config.num_hidden_layers)
-    stack = _stack(backbone, depth)
+    stack = layer_stack(backbone)
     if layer == depth or stack is None:
         out = backbone(**inputs, output_hidden_states=layer != depth)
         last = cast(Tensor, out.last_hidden_state)
@@ -95,8 +95,9 @@ def layer_state(
         handle.remove()
 
 
-def _stack(backbone: Any, depth: int) -> nn.ModuleList | None:
+def layer_stack(backbone: Any) -> nn.ModuleList | None:
     """The list of layers; None where layers are shared (ALBERT) and there is no such list."""
+    depth = int(backbone.config.num_hidden_layers)
     for module in backbone.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module

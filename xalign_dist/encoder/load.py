@@ -16,14 +16,15 @@ from safetensors import SafetensorError
 from torch import nn
 
 from xalign_dist.config.model import EncoderConfig
+from xalign_dist.encoder.adapt import adapt, attention_setting
 from xalign_dist.encoder.builtin import PREFIX, parse_builtin
 from xalign_dist.encoder.head import build_head, constrain, fits
-from xalign_dist.encoder.layers import base_model, is_causal, position_padding
+from xalign_dist.encoder.layers import is_causal, position_padding
 from xalign_dist.encoder.layout import Layout, read_layout
 from xalign_dist.encoder.model import Encoder
 from xalign_dist.encoder.pooling import Pooling
 from xalign_dist.encoder.sources import local_directory
-from xalign_dist.errors import DependencyError, ModelError
+from xalign_dist.errors import ConfigError, ModelError
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
@@ -44,16 +45,20 @@ def load_encoder(
 
     Raises:
         ModelError: no such model, weights missing or damaged, or of a kind that cannot be used.
-        DependencyError: a package that this model needs is missing.
+        ConfigError: flash attention without a GPU; a prefix that leaves a text no room.
+        DependencyError: a package that the model or a setting needs is missing.
     """
     config = config or EncoderConfig(model=spec)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     layers = parse_builtin(spec) if spec.startswith(PREFIX) else None
     layout = read_layout(local_directory(spec))
     _require_files(layout.transformer, spec)
-    backbone, tokenizer = _load_transformers(layout.transformer, spec, layers)
+    backbone, tokenizer = _load_transformers(
+        layout.transformer, spec, layers, attention_setting(config, device)
+    )
     limits = [config.max_tokens, layout.max_tokens, _positions(backbone), int(tokenizer.model_max_length)]
     encoder = Encoder(
-        _adapt(backbone, config),
+        adapt(backbone, config),
         tokenizer,
         pooling=_pooling(config, layout, backbone, spec),
         head=_head(config, layout, int(backbone.config.hidden_size), spec),
@@ -62,10 +67,21 @@ def load_encoder(
         passage_prefix=config.passage_prefix or layout.passage_prefix,
         source=layout.transformer,
     )
+    _check_prefixes(encoder)
     if encoder.causal and encoder.pooling == "last":
         tokenizer.padding_side = "left"  # for those who load the saved model with other tools
-    encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder.to(device)
     return encoder.eval()
+
+
+def _check_prefixes(encoder: Encoder) -> None:
+    for name, prefix in (("query", encoder.query_prefix), ("passage", encoder.passage_prefix)):
+        if prefix and len(encoder.tokenizer(prefix)["input_ids"]) >= encoder.max_tokens:
+            raise ConfigError(
+                f"encoder.{name}_prefix alone fills encoder.max_tokens={encoder.max_tokens}: all texts would "
+                "be cut to nothing",
+                "raise encoder.max_tokens or shorten the prefix",
+            )
 
 
 def _require_files(directory: Path, spec: str) -> None:
@@ -83,7 +99,9 @@ def _require_files(directory: Path, spec: str) -> None:
         raise ModelError(f"{spec}: no tokenizer in {directory}", "save the model's tokenizer there too")
 
 
-def _load_transformers(directory: Path, spec: str, layers: int | None) -> tuple[Any, Any]:
+def _load_transformers(
+    directory: Path, spec: str, layers: int | None, attention: dict[str, str]
+) -> tuple[Any, Any]:
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
 
     try:
@@ -102,6 +120,7 @@ def _load_transformers(directory: Path, spec: str, layers: int | None) -> tuple[
                 dtype=torch.float32,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **attention,
                 **_without_pooler(MODEL_MAPPING.get(type(settings), None)),
             )
             tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
@@ -186,26 +205,3 @@ def _head(config: EncoderConfig, layout: Layout, width: int, spec: str) -> nn.Se
             "set encoder.projection=none to go on with it as it is",
         )
     return constrain(layout.head) if config.orthogonal else layout.head
-
-
-def _adapt(backbone: Any, config: EncoderConfig) -> Any:
-    if config.gradient_checkpointing:
-        try:
-            # Named activation_checkpointing_enable in later releases of transformers 5.
-            enable = getattr(backbone, "activation_checkpointing_enable", None)
-            (enable or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
-        except ValueError as err:
-            raise ModelError(
-                f"{type(backbone).__name__}: cannot recompute activations ({err})",
-                "set encoder.gradient_checkpointing=false",
-            ) from err
-    if config.lora_rank is None:
-        return backbone
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise DependencyError("encoder.lora_rank needs peft", "pip install 'xalign_dist[lora]'") from None
-    lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # every rank must draw the same
-        return get_peft_model(base_model(backbone), lora)

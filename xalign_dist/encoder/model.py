@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from xalign_dist.encoder.layers import forward_options, is_causal, layer_state, 
 from xalign_dist.encoder.pooling import Pooling, pool
 from xalign_dist.records import Int64
 
+Bool = npt.NDArray[np.bool_]
 Side = Literal["query", "passage"]
 
 
@@ -117,6 +119,19 @@ class Encoder(nn.Module):
         # A decoder's tokenizer may add no special token: an empty text would have nothing to pool.
         blank = [special_id(self.tokenizer, "eos", "bos", "pad", "unk")]
         return [ids or blank for ids in batch["input_ids"]]
+
+    def says_nothing(self, ids: Sequence[Sequence[int]], *, side: Side = "query") -> Bool:
+        """Which texts have no token of their own, bool ``[N]``: only special or unknown ones and the prefix.
+
+        ``ids`` are of :meth:`full_ids`.
+        """
+        special = set(self.tokenizer.all_special_ids)
+
+        def content(text: Sequence[int]) -> list[int]:
+            return [i for i in text if i not in special]
+
+        blank = content(self.full_ids([""], side=side)[0])
+        return np.array([content(text) in ([], blank) for text in ids], dtype=bool)
 
     def collate(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Pad to the longest: ids and mask, int64 ``[B, T]``, on the encoder's device.

@@ -36,7 +36,8 @@ def save_encoder(encoder: Encoder, path: str, card: str | None = None) -> None:
     """Write ``path`` in the sentence-transformers layout, whole or not at all.
 
     A trimmed vocabulary is saved in full, trained rows in their places; LoRA updates are added to
-    the weights they adapt. The live encoder is not changed. A model saved here before is replaced.
+    the weights they adapt, and saved alone as well, in ``path/adapter`` in peft's form. The live
+    encoder is not changed. A model saved here before is replaced.
 
     Args:
         path: local directory, or URI of any fsspec file system.
@@ -115,6 +116,8 @@ def _remote_is_ours(fs: Any, root: str) -> bool:
 
 def _write(encoder: Encoder, home: Path, card: str | None) -> None:
     _save_backbone(encoder, home)
+    if hasattr(encoder.backbone, "peft_config"):
+        _save_adapter(encoder, home / "adapter")
     encoder.tokenizer.save_pretrained(home)
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     width = int(encoder.backbone.config.hidden_size)
@@ -160,6 +163,17 @@ def _save_backbone(encoder: Encoder, home: Path) -> None:
     _tensors(home / "model.safetensors", state)
 
 
+def _save_adapter(encoder: Encoder, home: Path) -> None:
+    """What was trained, small enough to send; ``PeftModel.from_pretrained(the base model, home)``."""
+    from peft import get_peft_model_state_dict
+
+    settings = copy.deepcopy(encoder.backbone.peft_config["default"])
+    settings.inference_mode = True
+    settings.save_pretrained(str(home))
+    state = get_peft_model_state_dict(encoder.backbone, save_embedding_layers=False)
+    _tensors(home / "adapter_model.safetensors", state, beside="adapter_config.json")
+
+
 def _plain_state(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights under its own names, LoRA updates added to the weights they adapt."""
     updates: dict[str, Tensor] = {}
@@ -203,10 +217,10 @@ def _save_dense(layer: nn.Linear, activation: str, folder: Path) -> None:
     _tensors(folder / "model.safetensors", state)
 
 
-def _tensors(path: Path, state: dict[str, Tensor]) -> None:
+def _tensors(path: Path, state: dict[str, Tensor], beside: str = "config.json") -> None:
     save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, path, metadata={"format": "pt"})
     # safetensors writes for the owner alone; others may use the model too.
-    shutil.copymode(path.with_name("config.json"), path)
+    shutil.copymode(path.with_name(beside), path)
 
 
 def _json(path: Path, data: Any) -> None:

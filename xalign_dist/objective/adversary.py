@@ -37,6 +37,15 @@ def adversary_weight(progress: float, config: AdversaryConfig) -> float:
     return config.weight * rise * min(1.0, max(0.0, left))
 
 
+def contrastive_weight(progress: float, config: AdversaryConfig) -> float:
+    """lambda_C: 0 in the adversarial warm-up (the first ``warmup`` of progress), 1 from then on (paper 3).
+
+    In the warm-up the languages' spaces are brought over each other before any pair is believed; the
+    structure term keeps the meaning in place meanwhile.
+    """
+    return 0.0 if config.enabled and progress < config.warmup else 1.0
+
+
 class LanguageAdversary(nn.Module):
     """Which language is this vector? Two layers; their gradient reaches the encoder reversed.
 

@@ -7,7 +7,7 @@ The scale, kept by every function here and by every caller:
   over ranks is the loss L of one process that holds all rows (:meth:`Rows.global_mean`).
 - :func:`gather_rows` sums the gradients that all ranks send to a row. The embeddings of rank r
   therefore receive ``dL_1/dx + ... + dL_W/dx = W * dL/dx``.
-- Engines average parameter gradients over ranks (DeepSpeed, DDP, :func:`average_gradients`):
+- Engines average parameter gradients over ranks (DeepSpeed, DDP, :class:`GradientMean`):
   ``1/W * sum_r W * dL/dx_r * dx_r/dtheta = dL/dtheta``, exactly one process' gradient.
 
 Two traps that this avoids: without gradient through the gather, the gradient points elsewhere
@@ -17,7 +17,7 @@ Everything works without ``torch.distributed``: then W = 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,22 +53,70 @@ def max_over_ranks(value: int, device: torch.device) -> int:
     return int(largest.item())
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace every gradient by its mean over ranks, in place. A missing one counts as zero.
+class GradientMean:
+    """Replaces the gradients of parameters by their means over ranks, in place. A missing one counts as zero.
 
-    Every rank must pass the same parameters: a missing gradient on one rank only would hang the others.
+    All go through one flat buffer, which is kept: a new one every step would cost as much in page faults
+    as the transfer (10 million parameters, two processes of a CPU: 19 ms of 48). The gradients are views of
+    it afterwards. Of tables only the rows travel that some rank looked up: every other row is zero on all.
     """
-    world = world_size()
-    if world == 1:
-        return
-    wanted = [p for p in parameters if p.requires_grad]
-    if not wanted:
-        return
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in wanted])
-    dist.all_reduce(flat)
-    flat /= world
-    for p, mean in zip(wanted, torch.split(flat, [p.numel() for p in wanted]), strict=True):
-        p.grad = mean.view_as(p).clone()
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        looked_up: Mapping[torch.nn.Parameter, Tensor] | None = None,
+    ) -> None:
+        """Every rank must pass the same parameters: one missing on one rank only would hang the others.
+
+        Args:
+            parameters: those that require a gradient are averaged.
+            looked_up: of tables ``[V, ...]`` among them a mask uint8 ``[V]``, which is cleared when the
+                means are made: rows outside of it have no gradient on this rank.
+        """
+        wanted = [p for p in parameters if p.requires_grad]
+        tables = looked_up or {}
+        self._whole = [p for p in wanted if p not in tables]
+        self._tables = {p: tables[p] for p in wanted if p in tables}
+        self._flat: Tensor | None = None
+
+    def __call__(self) -> None:
+        """Average what backward has left in ``.grad``; all ranks must call it equally often."""
+        world = world_size()
+        if world == 1 or not (self._whole or self._tables):
+            return
+        sizes = [p.numel() for p in self._whole]
+        if self._flat is None:
+            room = sum(sizes) + sum(p.numel() for p in self._tables)
+            device = next(iter([*self._whole, *self._tables])).device
+            self._flat = torch.empty(room, dtype=torch.float32, device=device)
+        rows = [_rows_of_any_rank(mask_V) for mask_V in self._tables.values()]
+        sizes += [len(r) * p[0].numel() for p, r in zip(self._tables, rows, strict=True)]
+        flat = self._flat[: sum(sizes)]
+        parts = list(torch.split(flat, sizes))
+        table_parts = parts[len(self._whole) :]
+        for p, part in zip(self._whole, parts, strict=False):
+            if p.grad is None:
+                part.zero_()
+            else:
+                part.copy_(p.grad.flatten())
+        for p, r, part in zip(self._tables, rows, table_parts, strict=True):
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            part.copy_(p.grad[r].flatten())
+        dist.all_reduce(flat)
+        flat /= world
+        for p, mean in zip(self._whole, parts, strict=False):
+            p.grad = mean.view_as(p).to(p.dtype)
+        for p, r, mean in zip(self._tables, rows, table_parts, strict=True):
+            p.grad[r] = mean.view(len(r), *p.shape[1:]).to(p.dtype)  # type: ignore[index]
+
+
+def _rows_of_any_rank(mask_V: Tensor) -> Tensor:
+    """Row numbers that are set in any rank's mask, int64; clears the mask."""
+    seen_V = mask_V.clone()
+    mask_V.zero_()
+    dist.all_reduce(seen_V, op=dist.ReduceOp.MAX)
+    return seen_V.nonzero().flatten()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from xalign_dist.config.model import ObjectiveConfig
 from xalign_dist.errors import ConfigError, DataError
-from xalign_dist.objective.adversary import LanguageAdversary, adversary_weight
+from xalign_dist.objective.adversary import LanguageAdversary, adversary_weight, contrastive_weight
 from xalign_dist.objective.false_negatives import too_similar_mask
 from xalign_dist.objective.gather import Rows, sum_over_ranks
 from xalign_dist.objective.hardness import log_negative_weights
@@ -27,16 +27,19 @@ BLOCK_ROWS = 1024
 
 _TRACE = (
     *("loss", "contrastive", "regulariser", "adversary", "effective_negatives", "masked_share"),
-    *("lambda_R", "lambda_A", "tau", "gap", "spread", "accuracy", "off_diagonal", "uniformity"),
+    *("lambda_C", "lambda_R", "lambda_A", "tau", "gap", "spread", "accuracy", "off_diagonal"),
+    *("uniformity", "effective_pairs"),
 )
 
 
 class LossOutput(NamedTuple):
     """``loss`` is this rank's share L_r (see :mod:`~xalign_dist.objective.gather`); ``trace`` is global.
 
-    Keys of ``trace``: loss, contrastive, regulariser, adversary (terms before their lambda), lambda_R,
-    lambda_A, tau, gap and spread (of the batch), accuracy (A, smoothed), off_diagonal (mean similarity
-    of unlike texts), uniformity, effective_negatives (a row), masked_share (of the negatives).
+    Keys of ``trace``: loss, contrastive, regulariser, adversary (terms before their lambda), lambda_C (0 in
+    the adversarial warm-up, else 1), lambda_R, lambda_A, tau, gap and spread (of the batch), accuracy (A,
+    smoothed), off_diagonal (mean similarity of unlike texts), uniformity, effective_negatives (a row),
+    masked_share (of the negatives), effective_pairs (share of the pairs that the confidences leave,
+    ``(sum c)^2 / (G sum c^2)``: 1 where all are equal).
     """
 
     loss: Tensor
@@ -44,13 +47,14 @@ class LossOutput(NamedTuple):
 
 
 class DynamicObjective(nn.Module):
-    """L = mean_i c_i l_i + lambda_R R + lambda_A L_adv.
+    """L = lambda_C mean_i c_i l_i + lambda_R R + lambda_A L_adv.
 
     l_i is the mean of both directions' InfoNCE with temperature tau, hardness weights and masked false
     negatives; c_i is the pair's confidence over the mean confidence; R is the structure divergence of
-    both directions plus ``alignment_weight * (1 - s_ii)``; L_adv is the discriminator's cross-entropy,
-    whose gradient reaches the embeddings reversed. With every part disabled and equal weights it is
-    exactly fixed-temperature InfoNCE.
+    both directions, plus ``within`` times that of each side with itself, plus
+    ``alignment_weight * (1 - s_ii)``; L_adv is the discriminator's cross-entropy,
+    whose gradient reaches the embeddings reversed; lambda_C is 1 once the adversarial warm-up is over.
+    With every part disabled and equal weights it is exactly fixed-temperature InfoNCE.
 
     All batch statistics are of the global batch: W ranks give the loss and gradient of one process.
     """
@@ -101,14 +105,15 @@ class DynamicObjective(nn.Module):
         tau = self.temperature(progress)
         forward_2B, backward_2B, counts = self._rows(blocks, tau, progress)
 
-        weight_B = _confidence(meta.weight_B, rows)
+        weight_B, effective_pairs = _confidence(meta.weight_B, rows)
         contrastive = (
             rows.global_mean(weight_B * forward_2B[0]) + rows.global_mean(weight_B * backward_2B[0])
         ) / 2
         regulariser = rows.global_mean((forward_2B[1] + backward_2B[1]) / 2)
         adversary, lambda_a = self._adversary(src_BD, tgt_BD, meta, rows, progress)
         lambda_r = fading_weight(self.accuracy.value, self.config.regulariser)
-        loss = contrastive
+        lambda_c = 1.0 if self.adversary is None else contrastive_weight(progress, self.config.adversary)
+        loss = contrastive if lambda_c == 1.0 else lambda_c * contrastive
         if self.config.regulariser.enabled:
             loss = loss + lambda_r * regulariser
         if self.adversary is not None:
@@ -117,8 +122,9 @@ class DynamicObjective(nn.Module):
 
         terms = torch.stack([loss, contrastive, regulariser, adversary]).detach().double() / len(rows.counts)
         counts = counts / (2 * rows.total) / counts.new_tensor([1.0, max(1, rows.total - 1)])
-        state = [lambda_r, lambda_a, tau, seen.gap, seen.spread, self.accuracy.value]
-        trace = _trace(torch.cat([terms, counts]), [*state, seen.off_diagonal, seen.uniformity])
+        state = [lambda_c, lambda_r, lambda_a, tau, seen.gap, seen.spread, self.accuracy.value]
+        state += [seen.off_diagonal, seen.uniformity, effective_pairs]
+        trace = _trace(torch.cat([terms, counts]), state)
         return LossOutput(loss, trace)
 
     def _rows(
@@ -166,6 +172,12 @@ class DynamicObjective(nn.Module):
         if ref_RG is None:
             return sim_RG.new_zeros(sim_RG.shape[0])
         each_R = structure_divergence(sim_RG, ref_RG, config)
+        if config.within > 0:
+            same = view.within()
+            same_ref_RG = same.reference_similarities()
+            assert same_ref_RG is not None
+            same_R = structure_divergence(same.similarities(), same_ref_RG, config, same.off_diagonal())
+            each_R = each_R + config.within * same_R
         if config.alignment_weight > 0:
             each_R = each_R + config.alignment_weight * (1.0 - view.positives(sim_RG)[:, 0])
         return each_R
@@ -181,15 +193,20 @@ class DynamicObjective(nn.Module):
         return rows.global_mean((one_B + two_B) / 2), weight
 
 
-def _confidence(weight_B: Tensor, rows: Rows) -> Tensor:
-    """c_i = weight over the global batch's mean weight: mean 1, exactly 1 where all are equal."""
-    mean = sum_over_ranks(weight_B.double().sum()) / rows.total
-    if not bool(mean > 0):
+def _confidence(weight_B: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """c_i = weight over the global batch's mean weight: mean 1, exactly 1 where all are equal.
+
+    Returns:
+        c ``[B]``, and the share of effective pairs (Kish 1965).
+    """
+    weights = weight_B.double()
+    total, square = sum_over_ranks(torch.stack([weights.sum(), weights.square().sum()])).unbind()
+    if not bool(total > 0):
         raise DataError(
             "the confidences of all pairs in the batch are zero, so nothing can be learned from it",
             "check the audit of the pairs, or set pairs.use_confidence_as_weight=false",
         )
-    return (weight_B.double() / mean).float()
+    return (weights / (total / rows.total)).float(), total.square() / (rows.total * square)
 
 
 @torch.no_grad()

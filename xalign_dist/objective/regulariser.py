@@ -8,8 +8,13 @@ from torch import Tensor
 
 from xalign_dist.config.model import RegulariserConfig
 
+_NEVER = -1e9
+"""Logit of a column that is left out: its share is 0 in both softmaxes, and 0 * (finite) is 0."""
 
-def structure_divergence(sim_BG: Tensor, ref_sim_BG: Tensor, config: RegulariserConfig) -> Tensor:
+
+def structure_divergence(
+    sim_BG: Tensor, ref_sim_BG: Tensor, config: RegulariserConfig, kept_BG: Tensor | None = None
+) -> Tensor:
     """KL( softmax(r_i / tau_r) || softmax(s_i / tau_s) ) of each row, float ``[B]``.
 
     r are the frozen reference encoder's similarities of the same texts: soft labels that also cover
@@ -20,9 +25,15 @@ def structure_divergence(sim_BG: Tensor, ref_sim_BG: Tensor, config: Regulariser
         sim_BG: the student's cosines of this rank's rows to all columns.
         ref_sim_BG: the reference's cosines of the same.
         config: the two temperatures.
+        kept_BG: columns that count, bool. None: all.
     """
-    log_p_BG = torch.log_softmax(sim_BG / config.student_temperature, dim=1)
-    log_q_BG = torch.log_softmax(ref_sim_BG.detach() / config.reference_temperature, dim=1)
+    student_BG = sim_BG / config.student_temperature
+    reference_BG = ref_sim_BG.detach() / config.reference_temperature
+    if kept_BG is not None:
+        student_BG = student_BG.masked_fill(~kept_BG, _NEVER)
+        reference_BG = reference_BG.masked_fill(~kept_BG, _NEVER)
+    log_p_BG = torch.log_softmax(student_BG, dim=1)
+    log_q_BG = torch.log_softmax(reference_BG, dim=1)
     return F.kl_div(log_p_BG, log_q_BG, reduction="none", log_target=True).sum(dim=1)
 
 

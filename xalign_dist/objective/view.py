@@ -64,6 +64,10 @@ class View:
     block: slice
     target_R: Tensor
 
+    def within(self) -> View:
+        """The same rows against their own side; the target is the row itself."""
+        return View(self.own, self.own, self.block, self.target_R)
+
     def similarities(self) -> Tensor:
         """Cosines, float ``[R, G]``."""
         return self.own.unit_BD[self.block] @ self.other.unit_GD.T

@@ -57,9 +57,7 @@ def cached_gradient(
     Returns:
         The loss, and whether ``accept`` let the gradient pass.
     """
-    with torch.no_grad():
-        parts = [_encode(engine, chunk, seed_chunk, k) for k, chunk in enumerate(plan.chunks)]
-    out, gradient_ND = _at_embeddings(plan.restore(parts), loss_of)
+    out, gradient_ND = _at_embeddings(_encode_all(engine, plan, seed_chunk), loss_of)
     accepted = accept(out, gradient_ND)
     if accepted:
         for k, chunk in enumerate(plan.chunks):
@@ -73,13 +71,31 @@ def _encode(engine: Engine, chunk: TextChunk, seed_chunk: SeedChunk, number: int
     return engine.encode(chunk.ids, chunk.mask)
 
 
+@torch.no_grad()
+def _encode_all(engine: Engine, plan: ChunkPlan, seed_chunk: SeedChunk) -> Tensor:
+    # Into one tensor as they come: hundreds of small ones kept between the chunks' activations would
+    # leave the heap in pieces, and the peak would grow with the batch.
+    unit_ND: Tensor | None = None
+    with engine.resting():
+        for k, chunk in enumerate(plan.chunks):
+            part_RD = _encode(engine, chunk, seed_chunk, k)
+            if unit_ND is None:
+                unit_ND = part_RD.new_empty(sum(len(c.rows_R) for c in plan.chunks), part_RD.shape[1])
+            if not chunk.filler:
+                unit_ND[chunk.rows_R] = part_RD
+    if unit_ND is None:
+        raise RuntimeError("a batch without texts")
+    return unit_ND
+
+
 def _at_embeddings(unit_ND: Tensor, loss_of: LossOf) -> tuple[LossOutput, Tensor]:
     leaf_ND = unit_ND.requires_grad_()
     out = loss_of(leaf_ND)
     out.loss.backward()  # type: ignore[no-untyped-call]
     if leaf_ND.grad is None:
         raise RuntimeError("the loss does not depend on the embeddings")
-    return out, leaf_ND.grad
+    # Without its graph, which would keep the leaf alive beside the second encoding.
+    return LossOutput(out.loss.detach(), out.trace), leaf_ND.grad
 
 
 def _value(part_RD: Tensor, chunk: TextChunk, gradient_ND: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"step=(\d{8})$")
 _SCHEMA = 1
+_ASIDE = ".writing-"
 #: What reading a damaged checkpoint raises; TypeError: JSON of another form in the manifest.
 _CORRUPT = (OSError, ValueError, KeyError, TypeError, SafetensorError)
 
@@ -77,9 +78,22 @@ class Checkpoints:
             raise OutputError(
                 f"{target}: checkpoint not written ({err})", "check space and rights of the output directory"
             ) from None
-        for old in self.steps()[: -self._keep]:
-            self._fs.rm(f"{self._root}/step={old:08d}", recursive=True)
+        self._drop_old(checkpoint.step)
         return target
+
+    def _drop_old(self, newest: int) -> None:
+        # Training goes on from the newest valid one, so that what is newer than this one is damaged, and
+        # would be kept in place of a good one.
+        steps = self.steps()
+        upto = [step for step in steps if step <= newest]
+        for step in (set(steps) - set(upto[-self._keep :])) - {newest}:
+            self._fs.rm(f"{self._root}/step={step:08d}", recursive=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed writer left half-written. For the process that writes here, at its start."""
+        if self._local and self._fs.exists(self._root):
+            for folder in Path(self._root).glob(f"{_ASIDE}*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint, valid or not, ascending."""
@@ -122,7 +136,7 @@ class Checkpoints:
     @contextmanager
     def _aside(self) -> Iterator[Path]:
         # Beside the target where it is local: a rename does not cross file systems.
-        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=self._root if self._local else None))
+        folder = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self._root if self._local else None))
         try:
             yield folder
         finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from xalign_dist.config.model import TrainingConfig
 from xalign_dist.encoder import Encoder
 from xalign_dist.encoder.precision import autocast_dtype
 from xalign_dist.errors import ModelError
-from xalign_dist.objective.gather import average_gradients
+from xalign_dist.objective.gather import GradientMean
+from xalign_dist.training.compiled import compile_layers
+from xalign_dist.training.dropout import quicken_dropout
 from xalign_dist.training.embedding import add_rows_only
 from xalign_dist.training.optimizer import build_optimizer, set_rate
 
@@ -54,8 +57,13 @@ class Engine(Protocol):
         """Average the gradient over ranks, clip, update at ``rate``, clear.
 
         Returns:
-            The norm of the averaged gradient before clipping.
+            The norm of the averaged gradient before clipping. Where it is not finite, on every rank, no
+            update was made.
         """
+        ...
+
+    def discard(self) -> None:
+        """Forget the gradients added since the last :meth:`step`."""
         ...
 
     def state(self) -> EngineState:
@@ -71,6 +79,10 @@ class Engine(Protocol):
 
     def full_parameters(self) -> AbstractContextManager[None]:
         """While inside, ``encoder`` holds every parameter whole (ZeRO-3 shards them otherwise)."""
+        ...
+
+    def resting(self) -> AbstractContextManager[Any]:
+        """While inside, no weight changes and no gradient is asked: their low-precision copies are kept."""
         ...
 
 
@@ -105,10 +117,14 @@ class TorchEngine:
         self.encoder = encoder
         self.device = next(encoder.parameters()).device
         self._config = config
-        add_rows_only(encoder)
+        looked_up = add_rows_only(encoder)
+        quicken_dropout(encoder)
         dtype = autocast_dtype(config.precision, self.device)
         self._module = Autocast(encoder, dtype).train()
+        if config.compile:
+            compile_layers(encoder, self._module)
         self._optimizer = build_optimizer(encoder, config)
+        self._mean_gradients = GradientMean(encoder.parameters(), looked_up)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -122,14 +138,19 @@ class TorchEngine:
 
     def step(self, rate: float) -> float:
         """See :class:`Engine`."""
-        average_gradients(self.encoder.parameters())
+        self._mean_gradients()
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self._config.clip_norm)
+        norm = float(nn.utils.clip_grad_norm_(self.encoder.parameters(), self._config.clip_norm))
         set_rate(self._optimizer, rate)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        if math.isfinite(norm) or self._scaler.is_enabled():  # a scaler leaves the step out itself
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        return float(norm)
+        return norm
+
+    def discard(self) -> None:
+        """See :class:`Engine`."""
+        self._optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> EngineState:
         """See :class:`Engine`."""
@@ -156,6 +177,19 @@ class TorchEngine:
     def full_parameters(self) -> AbstractContextManager[None]:
         """See :class:`Engine`."""
         return nullcontext()
+
+    def resting(self) -> AbstractContextManager[Any]:
+        """See :class:`Engine`."""
+        return keep_casts(self.device)
+
+
+def keep_casts(device: torch.device) -> AbstractContextManager[Any]:
+    """While inside, autocasts keep their copies of the weights, which they forget at their end otherwise.
+
+    Only without gradients: such a copy has no way back to its weight.
+    """
+    # Off itself; but the copies are forgotten at the end of the outermost one, and that is this.
+    return torch.autocast(device.type, enabled=False)
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

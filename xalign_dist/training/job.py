@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xalign_dist.config.model import EncoderConfig, ObjectiveConfig, TrainingConfig
+from xalign_dist.config.tracking import TrackingConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class TrainJob:
             vocabulary is trimmed to. None: not trimmed.
         telemetry: file ``NAME.jsonl`` of the steps' figures, shared by the slices of a schedule;
             TensorBoard goes to the folder ``NAME`` beside it. None: ``work/telemetry.jsonl``.
+        tracking: who else gets the figures.
     """
 
     out: str
@@ -49,6 +51,7 @@ class TrainJob:
     init_checkpoint: str | None = None
     vocabulary_texts: str | None = None
     telemetry: str | None = None
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class TrainResult:
         pairs_per_second: mean over the steps made in this call; 0 if none was left to make.
         model_path: the finished encoder.
         checkpoint: the final checkpoint, for the next round.
+        skipped: steps of this call that were left out, because loss or gradient was not finite.
     """
 
     steps: int
@@ -70,3 +74,4 @@ class TrainResult:
     pairs_per_second: float
     model_path: str
     checkpoint: str
+    skipped: int = 0

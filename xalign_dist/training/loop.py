@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -16,16 +14,16 @@ from torch import Tensor
 
 from xalign_dist.batches.batch import Batch, BatchStream
 from xalign_dist.config.model import TrainingConfig
-from xalign_dist.errors import TrainingError
 from xalign_dist.objective import BatchMeta, CollapseGuard, DynamicObjective, LossOutput
-from xalign_dist.objective.gather import average_gradients, max_over_ranks, rank
-from xalign_dist.training.cached import cached_gradient, plain_gradient
-from xalign_dist.training.encode import plan_chunks
+from xalign_dist.objective.gather import GradientMean, rank
+from xalign_dist.training.cached import Accept, cached_gradient, plain_gradient
+from xalign_dist.training.divergence import DivergenceGuard
+from xalign_dist.training.encode import ChunkPlan, plan_chunks
 from xalign_dist.training.engine import Engine
+from xalign_dist.training.finite import FiniteGuard
+from xalign_dist.training.memory import memory_fault_named
 from xalign_dist.training.optimizer import discriminator_rate, learning_rate, set_rate
 from xalign_dist.training.seeding import seed_dropout
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class StepRecord:
 
     Attributes:
         step: steps done, this one included.
-        loss: of the global batch; not finite where the step was skipped.
+        loss: of the global batch; may be not finite where the step was skipped.
         lr: learning rate.
         gradient_norm: before clipping; 0 where the step was skipped.
         pairs_per_second: of all ranks together, waiting included.
@@ -83,24 +81,24 @@ def train_steps(
         seed: of dropout.
 
     Raises:
-        TrainingError: non-finite loss (unless skipped by config), collapsed embeddings, or no memory.
+        TrainingError: non-finite loss (unless skipped by config), divergence, collapsed embeddings, or
+            no memory.
     """
-    guard, began = CollapseGuard(), time.perf_counter()
-    device = learner.engine.device
-    gradient = plain_gradient if config.chunk_pairs is None else cached_gradient
+    guard, finite, divergence = CollapseGuard(), FiniteGuard(config), DivergenceGuard(config)
+    began = time.perf_counter()
     for batch in stream:
-        plan = plan_chunks(batch, learner.engine.encoder, config, device)
-        loss_of = partial(_loss, learner.objective, batch_meta(batch, device), batch.step / total_steps)
-        seed_chunk = partial(seed_dropout, seed, batch.step, rank())
-        with _memory_fault_named(batch, config):
-            out, accepted = gradient(
-                learner.engine, plan, loss_of, seed_chunk, partial(_accept, batch, config)
+        with memory_fault_named(f"step {batch.step + 1}", learner.engine.encoder, config):
+            plan, out, accepted = batch_gradient(
+                learner, batch, config, total_steps, seed, partial(finite.accept, batch)
             )
 
         rate = learning_rate(batch.step, total_steps, config)
         norm = _update(learner, rate, config) if accepted else _drop(learner)
-        if accepted:
+        if accepted and finite.updated(batch, norm):
             guard.check(batch.step + 1, out.trace)
+            divergence.check(batch.step + 1, out.trace["loss"], norm, rate, out.trace)
+        else:
+            accepted, norm = False, 0.0
         now = time.perf_counter()
         yield StepRecord(
             step=batch.step + 1,
@@ -114,6 +112,22 @@ def train_steps(
             trace=out.trace,
         )
         began = now
+
+
+def batch_gradient(
+    learner: Learner, batch: Batch, config: TrainingConfig, total_steps: int, seed: int, accept: Accept
+) -> tuple[ChunkPlan, LossOutput, bool]:
+    """Add the gradient of ``batch`` to the engine; see :mod:`~xalign_dist.training.cached`.
+
+    Returns:
+        How the batch was cut, its loss, and whether ``accept`` let the gradient pass.
+    """
+    device = learner.engine.device
+    gradient = plain_gradient if config.chunk_pairs is None else cached_gradient
+    plan = plan_chunks(batch, learner.engine.encoder, config, device)
+    loss_of = partial(_loss, learner.objective, batch_meta(batch, device), batch.step / total_steps)
+    seed_chunk = partial(seed_dropout, seed, batch.step, rank())
+    return plan, *gradient(learner.engine, plan, loss_of, seed_chunk, accept)
 
 
 def batch_meta(batch: Batch, device: torch.device) -> BatchMeta:
@@ -139,42 +153,9 @@ def _loss(objective: DynamicObjective, meta: BatchMeta, progress: float, unit_ND
     return output
 
 
-def _accept(batch: Batch, config: TrainingConfig, out: LossOutput, gradient_ND: Tensor) -> bool:
-    """Whether loss and gradient are finite on every rank; all ranks give the same answer."""
-    fine = bool(torch.isfinite(out.loss) & torch.isfinite(gradient_ND).all())
-    if not max_over_ranks(int(not fine), gradient_ND.device):
-        return True
-    rows = ", ".join(str(row) for row in batch.rows_B[:8])
-    problem = (
-        f"step {batch.step + 1}: loss {out.trace['loss']} or its gradient is not finite "
-        f"(training rows {rows}{', ...' if len(batch.rows_B) > 8 else ''})"
-    )
-    if config.non_finite == "stop":
-        raise TrainingError(
-            problem,
-            "look at these rows, lower training.learning_rate or use training.precision=fp32; "
-            "training.non_finite=skip leaves such steps out",
-        )
-    _log.warning("%s; step skipped", problem)
-    return False
-
-
-@contextmanager
-def _memory_fault_named(batch: Batch, config: TrainingConfig) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as err:
-        wanted = (config.chunk_pairs or config.batch_pairs) // 2
-        raise TrainingError(
-            f"step {batch.step + 1}: out of device memory ({str(err).splitlines()[0]})",
-            f"set training.chunk_pairs={max(1, wanted)} or less (the loss stays the same), or lower "
-            "encoder.max_tokens, or set encoder.gradient_checkpointing=true",
-        ) from err
-
-
 def _update(learner: Learner, rate: float, config: TrainingConfig) -> float:
     if learner.discriminator is not None:
-        average_gradients(learner.objective.parameters())
+        GradientMean(learner.objective.parameters())()
         set_rate(learner.discriminator, discriminator_rate(rate, config))
         learner.discriminator.step()
         learner.discriminator.zero_grad(set_to_none=True)

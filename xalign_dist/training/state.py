@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,7 @@ _PER_LANGUAGE = ("adversary.output.weight", "adversary.output.bias")
 def collect(learner: Learner, step: int, languages: list[str], figures: dict[str, Any]) -> Checkpoint:
     """The training after ``step`` steps. All ranks take part; rank 0's is whole.
 
+    Every tensor is a copy in main memory: it is written while the next steps change the originals.
     ``languages`` names the adversary's classes, which may be others in the next round.
     """
     engine = learner.engine.state()
@@ -25,11 +27,15 @@ def collect(learner: Learner, step: int, languages: list[str], figures: dict[str
         tensors={
             "encoder": engine.parameters,
             "optimizer": engine.moments,
-            "objective": dict(learner.objective.state_dict()),
-            "discriminator": optimizer_tensors(learner.discriminator),
+            "objective": _copied(learner.objective.state_dict()),
+            "discriminator": _copied(optimizer_tensors(learner.discriminator)),
         },
         figures=figures | {"updates": engine.updates, "languages": languages},
     )
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
 
 
 def engine_state(checkpoint: Checkpoint) -> EngineState:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from tensorboardX import SummaryWriter
 
 from xalign_dist.training.storage import open_storage
+from xalign_dist.training.tracking import OpenTrackers
 
 
 class Telemetry:
@@ -21,8 +22,14 @@ class Telemetry:
     written to a local folder and uploaded by :meth:`flush`.
     """
 
-    def __init__(self, file: str, start_step: int) -> None:
-        """``file`` ends in ``.jsonl``: keep what it holds up to ``start_step`` steps, append from then on."""
+    def __init__(self, file: str, start_step: int, track: OpenTrackers | None = None) -> None:
+        """Keep what ``file`` holds up to ``start_step`` steps, append from then on.
+
+        Args:
+            file: path or URI that ends in ``.jsonl``.
+            start_step: steps done.
+            track: opens the trackers that are told the same figures, given a local folder; None: none.
+        """
         self._fs, target, self._local = open_storage(file)
         self._target, _, name = target.rpartition("/")
         self._folder = Path(self._target if self._local else tempfile.mkdtemp(prefix="xalign-telemetry-"))
@@ -33,6 +40,7 @@ class Telemetry:
         self._truncate(start_step)
         self._lines = self._file.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(self._file.with_suffix("")), purge_step=start_step + 1, flush_secs=30)
+        self._trackers = None if track is None else track(str(self._folder))
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one step's figures; ``step`` is among them. Numbers go to TensorBoard too."""
@@ -40,6 +48,8 @@ class Telemetry:
         for key, value in record.items():
             if key != "step":
                 self._board.add_scalar(key, float(value), record["step"])
+        if self._trackers is not None:
+            self._trackers.write(record)
 
     def flush(self) -> None:
         """Make what was written safe; called at checkpoints."""
@@ -52,8 +62,10 @@ class Telemetry:
                         str(file), f"{self._target}/{file.relative_to(self._folder).as_posix()}"
                     )
 
-    def close(self) -> None:
-        """Flush and close. Safe to call twice."""
+    def close(self, failed: bool = False) -> None:
+        """Flush and close; ``failed`` is what trackers are told. Safe to call twice."""
+        if self._trackers is not None:
+            self._trackers.close(failed)
         if not self._lines.closed:
             self.flush()
             self._lines.close()
@@ -65,7 +77,7 @@ class Telemetry:
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(failed=err is not None)
 
     def _truncate(self, start_step: int) -> None:
         kept = [line for line in read_telemetry(self._file) if line["step"] <= start_step]
