@@ -15,16 +15,18 @@ from xalign_dist.corpora.places import locate
 from xalign_dist.errors import DataError, OutputError
 
 
-def write_table(table: pa.Table, path: str) -> None:
-    """Write one Parquet file at a path or fsspec URI.
+def write_table(table: pa.Table, path: str, compression: str = "zstd") -> None:
+    """Write one Parquet file at a path or fsspec URI; ``compression`` as Parquet names it, or ``none``.
 
     Raises:
         OutputError: not writable.
     """
-    write_batches([table], table.schema, path)
+    write_batches([table], table.schema, path, compression)
 
 
-def write_batches(batches: Iterable[pa.Table], schema: pa.Schema, path: str) -> int:
+def write_batches(
+    batches: Iterable[pa.Table], schema: pa.Schema, path: str, compression: str = "zstd"
+) -> int:
     """Stream tables into one Parquet file; the number of rows written. An error leaves nothing behind.
 
     Raises:
@@ -34,7 +36,7 @@ def write_batches(batches: Iterable[pa.Table], schema: pa.Schema, path: str) -> 
     with (
         _aside(path) as (filesystem, temporary),
         filesystem.open(temporary, "wb") as out,
-        pq.ParquetWriter(out, schema, compression="zstd") as writer,
+        pq.ParquetWriter(out, schema, compression=compression) as writer,
     ):
         for table in batches:
             writer.write_table(table.select(schema.names).cast(schema))

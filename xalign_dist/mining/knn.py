@@ -19,6 +19,8 @@ Neighbours = tuple[Float32, Int64]
 """Scores ``[N, K]``, best first, and rows ``[N, K]``; :data:`MISSING` where there are fewer than K."""
 
 UNIT_TOLERANCE = 1e-3
+SAME_SCORE = 1e-6
+QUERY_BLOCK = 8192
 
 
 def check_vectors(vectors_ND: Float32, name: str, dim: int | None = None) -> Float32:
@@ -39,7 +41,8 @@ def check_vectors(vectors_ND: Float32, name: str, dim: int | None = None) -> Flo
         raise DataError(
             f"{name}: {vectors.shape[1]} dimensions, the other side has {dim}", "embed both with one encoder"
         )
-    length_N = np.linalg.norm(vectors, axis=1)
+    # Not np.linalg.norm: its copy of the squares would double the memory of a shard.
+    length_N = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     bad = np.flatnonzero(~(np.abs(length_N - 1) <= UNIT_TOLERANCE))
     if len(bad):
         row = int(bad[0])
@@ -80,6 +83,30 @@ def exact_knn(query_ND: Float32, base_MD: Float32, k: int, block: int = 1024) ->
     return scores, ids
 
 
+def block_bounds(rows: int, block: int = QUERY_BLOCK) -> list[tuple[int, int]]:
+    """``(start, stop)`` of consecutive blocks over ``rows`` rows."""
+    return [(at, min(at + block, rows)) for at in range(0, rows, block)]
+
+
+def streamed_knn(query_ND: Float32, base_MD: Float32, k: int, rows: int = 65_536) -> Neighbours:
+    """:func:`exact_knn` over a base that is read ``rows`` at a time, from a file mapped into memory."""
+    parts = []
+    for start, stop in block_bounds(len(base_MD), rows):
+        scores, ids = exact_knn(query_ND, base_MD[start:stop], k)
+        parts.append((scores, np.where(ids == MISSING, MISSING, ids + start)))
+        parts = [merge_topk(parts, k)]
+    return parts[0] if parts else exact_knn(query_ND, base_MD, k)
+
+
+def recall_of(found: Neighbours, exact: Neighbours) -> float:
+    """recall@K: the share of the exact lists that was found; any neighbour as near as the K-th counts."""
+    there = exact[1] != MISSING
+    least_N = np.where(there, exact[0], np.inf).min(axis=1, initial=np.inf)
+    good = (found[1] != MISSING) & (found[0] >= least_N[:, None] - SAME_SCORE)
+    hits = np.minimum(good.sum(axis=1), there.sum(axis=1)).sum()
+    return float(hits / max(there.sum(), 1))
+
+
 def top_k(sim_NM: Float32, k: int) -> Neighbours:
     """The largest ``min(k, M)`` of each row, best first, ties to the lower column."""
     k = min(k, sim_NM.shape[1])
@@ -114,9 +141,16 @@ def merge_topk(parts: Sequence[Neighbours], k: int) -> Neighbours:
     ids = np.concatenate([p[1] for p in parts], axis=1).astype(np.int64)
     # faiss gives 3.4e38 or -3.4e38 beside row -1, so the value may not be looked at.
     scores = np.where(ids == MISSING, MISSING_SCORE, scores)
-    last_if_missing = np.where(ids == MISSING, np.iinfo(np.int64).max, ids)
-    order = np.lexsort((last_if_missing, -scores), axis=1)[:, :k]
+    # Each list comes sorted, so that a stable sort by score is quick; ties in the wrong order are rare.
+    order = np.argsort(-scores, axis=1, kind="stable")
     scores, ids = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+    last_if_missing = np.where(ids == MISSING, np.iinfo(np.int64).max, ids)
+    wrong = (scores[:, 1:] == scores[:, :-1]) & (last_if_missing[:, 1:] < last_if_missing[:, :-1])
+    rows = np.flatnonzero(wrong.any(axis=1))
+    if len(rows):
+        order = np.lexsort((last_if_missing[rows], -scores[rows]), axis=1)
+        ids[rows] = np.take_along_axis(ids[rows], order, axis=1)
+    scores, ids = scores[:, :k], ids[:, :k]
     short = k - scores.shape[1]
     if short > 0:
         scores = np.pad(scores, ((0, 0), (0, short)), constant_values=MISSING_SCORE)

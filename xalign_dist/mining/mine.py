@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from xalign_dist.config import MiningConfig
 from xalign_dist.errors import DataError
+from xalign_dist.mining.consistency import rescored
 from xalign_dist.mining.knn import Neighbours, check_vectors
 from xalign_dist.mining.match import Bool, Candidates, View, find_candidates
 from xalign_dist.mining.null import Estimate, estimate
@@ -65,7 +66,7 @@ def mine(
     round_: int,
     seed: int,
 ) -> MiningResult:
-    """Search both ways under one or two views and mine.
+    """Search both ways and mine; a second view judges the neighbours that the first one found.
 
     Args:
         src_table: ``SENTENCE`` columns, one language, distinct texts (:func:`distinct`).
@@ -81,18 +82,17 @@ def mine(
     """
     if not views:
         raise DataError("no vectors to mine with", "give at least one view")
-    lists: list[Neighbours] = []
     for src_ND, tgt_MD in views[:2]:
         if len(src_ND) != src_table.num_rows or len(tgt_MD) != tgt_table.num_rows:
             raise DataError("there are not as many vectors as sentences", "embed every sentence once")
-        src = check_vectors(src_ND, "source")
-        tgt = check_vectors(tgt_MD, "target", src.shape[1])
-        lists += [search(src, tgt, cfg.neighbours), search(tgt, src, cfg.neighbours)]
+    src = check_vectors(views[0][0], "source")
+    tgt = check_vectors(views[0][1], "target", src.shape[1])
+    forward, backward = search(src, tgt, cfg.neighbours), search(tgt, src, cfg.neighbours)
     second: tuple[Neighbours | None, Neighbours | None] = (None, None)
     if len(views) > 1:
-        second = lists[2], lists[3]
+        second = rescored(forward, *views[1]), rescored(backward, *views[1][::-1])
     return mine_from_neighbours(
-        src_table, tgt_table, lists[0], lists[1], *second, cfg, round_=round_, seed=seed
+        src_table, tgt_table, forward, backward, *second, cfg, round_=round_, seed=seed
     )
 
 

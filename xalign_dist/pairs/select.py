@@ -94,6 +94,25 @@ def select_pairs(
     return Selection(pa.concat_tables([part.pairs for part in parts]), counts)
 
 
+def require_pairs(selection: Selection) -> pa.Table:
+    """The pairs to train on.
+
+    Raises:
+        DataError: there are none; says what became of them.
+    """
+    if selection.pairs.num_rows:
+        return selection.pairs
+    outcomes: Counter[str] = Counter()
+    for key, pairs in selection.counts.counts.items():
+        outcomes[key[3]] += pairs
+    seen = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in outcomes.most_common()) or "none came in"
+    raise DataError(
+        f"no pair is left to train on: {seen}",
+        "look at audit.json for why no pair is trusted; set pairs.use_confidence_as_weight=false where all "
+        "confidences are zero, pairs.filter_parallel=false to keep what is below a threshold, or add corpora",
+    )
+
+
 def _confidences(table: pa.Table, name: str) -> Float32:
     confidence_N: Float32 = table["confidence"].cast(pa.float32()).to_numpy().astype(np.float32)
     bad = np.flatnonzero(~((confidence_N >= 0) & (confidence_N <= 1)))

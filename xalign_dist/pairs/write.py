@@ -1,6 +1,7 @@
 """Writing the training set: token ids once as ragged arrays, references as float16, pairs as parquet.
 
-Every array is a plain ``.npy`` so that workers map it into memory instead of copying it.
+Every array is a plain ``.npy`` so that workers map it into memory instead of copying it. References are
+the bulk of it: they go to disk block by block and are never all in memory.
 """
 
 from __future__ import annotations
@@ -9,36 +10,48 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xalign_dist.errors import DataError, OutputError
-from xalign_dist.records import ORIGIN_MINED, ORIGIN_PARALLEL, SCORED_PAIR, Float32, text_keys
+from xalign_dist.pairs.ragged import Ragged
+from xalign_dist.records import ORIGIN_MINED, ORIGIN_PARALLEL, SCORED_PAIR, Float32, Int64, text_keys
 
 WEIGHTED_PAIR = SCORED_PAIR.append(pa.field("weight", pa.float32()))
 ORIGINS = (ORIGIN_PARALLEL, ORIGIN_MINED)
 LAYOUT = 1
 PAIRS_FILE = "pairs.parquet"
 META_FILE = "meta.json"
+BLOCK_ROWS = 8192
+
+
+class Vectors(Protocol):
+    """What is read of reference vectors: an array ``[N, D]``, or something that looks rows up when asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, D)``."""
+
+    def __getitem__(self, rows: slice, /) -> Float32: ...
 
 
 def write_training_set(
     path: str,
     table: pa.Table,
-    src_tokens: Sequence[Sequence[int]],
-    tgt_tokens: Sequence[Sequence[int]],
-    ref_src_ND: Float32 | None,
-    ref_tgt_ND: Float32 | None,
+    src_tokens: Ragged | Sequence[Sequence[int]],
+    tgt_tokens: Ragged | Sequence[Sequence[int]],
+    ref_src_ND: Vectors | None,
+    ref_tgt_ND: Vectors | None,
 ) -> None:
     """Write the directory ``path`` in one rename; what stood there is replaced.
 
     Args:
         path: local directory (it is memory-mapped by every worker).
         table: columns of :data:`WEIGHTED_PAIR`, N rows.
-        src_tokens: token ids of each source text in the whole vocabulary, N lists, none empty.
+        src_tokens: token ids of each source text in the whole vocabulary, N rows, none empty.
         tgt_tokens: the same for the targets.
         ref_src_ND: the reference encoder's vectors of the sources, or None for no reference.
         ref_tgt_ND: the same for the targets; None exactly when ``ref_src_ND`` is.
@@ -50,10 +63,11 @@ def write_training_set(
     """
     arrays, meta = _columns(path, table)
     for side, tokens in (("src", src_tokens), ("tgt", tgt_tokens)):
-        arrays[f"{side}_values"], arrays[f"{side}_offsets"] = _ragged(path, side, tokens, table)
-    arrays.update(_references(path, ref_src_ND, ref_tgt_ND, table.num_rows))
-    meta["reference"] = ref_src_ND is not None
-    _write(Path(path), table.select(WEIGHTED_PAIR.names).cast(WEIGHTED_PAIR), arrays, meta)
+        rows = _ragged(path, side, Ragged.of(tokens), table)
+        arrays[f"{side}_values"], arrays[f"{side}_offsets"] = rows.values, rows.offsets_N1
+    references = _references(path, ref_src_ND, ref_tgt_ND, table.num_rows)
+    meta["reference"] = bool(references)
+    _write(Path(path), table.select(WEIGHTED_PAIR.names).cast(WEIGHTED_PAIR), arrays, references, meta)
 
 
 def _columns(path: str, table: pa.Table) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
@@ -82,8 +96,8 @@ def _columns(path: str, table: pa.Table) -> tuple[dict[str, np.ndarray[Any, Any]
         "tgt_lang": _ids(tgt_lang, languages),
         "group": _ids(names, group_names),
         "origin": _origins(path, table),
-        "src_key": text_keys(table["src"].to_pylist()),
-        "tgt_key": text_keys(table["tgt"].to_pylist()),
+        "src_key": _keys(table["src"]),
+        "tgt_key": _keys(table["tgt"]),
     }
     meta = {
         "layout": LAYOUT,
@@ -93,6 +107,12 @@ def _columns(path: str, table: pa.Table) -> tuple[dict[str, np.ndarray[Any, Any]
         "origins": list(ORIGINS),
     }
     return arrays, meta
+
+
+def _keys(texts: pa.ChunkedArray) -> Int64:
+    blocks = range(0, len(texts), BLOCK_ROWS)
+    keys = [text_keys(texts.slice(start, BLOCK_ROWS).to_pylist()) for start in blocks]
+    return np.concatenate([np.zeros(0, np.int64), *keys])
 
 
 def _weights(path: str, table: pa.Table) -> Float32:
@@ -126,53 +146,43 @@ def _ids(values: Sequence[str], names: Sequence[str]) -> np.ndarray[Any, Any]:
     return np.fromiter((index[v] for v in values), dtype=np.int64, count=len(values))
 
 
-def _ragged(
-    path: str, side: str, tokens: Sequence[Sequence[int]], table: pa.Table
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _ragged(path: str, side: str, tokens: Ragged, table: pa.Table) -> Ragged:
     if len(tokens) != table.num_rows:
         raise DataError(
             f"{path}: {len(tokens)} token lists for {table.num_rows} rows of {side}",
             "tokenise every row of the table, in its order",
         )
-    length_N = np.fromiter((len(t) for t in tokens), dtype=np.int64, count=len(tokens))
-    empty = np.flatnonzero(length_N == 0)
+    empty = np.flatnonzero(tokens.lengths_N == 0)
     if empty.size:
         text = str(table[side][int(empty[0])].as_py())[:60]
         raise DataError(
             f"{path}: row {empty[0]}: {side} text {text!r} tokenises to nothing",
             "drop the row, or use a tokenizer that knows its script",
         )
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(length_N)])
-    values = np.fromiter((i for t in tokens for i in t), dtype=np.int32, count=int(offsets[-1]))
-    return values, offsets
+    return tokens
 
 
 def _references(
-    path: str, ref_src_ND: Float32 | None, ref_tgt_ND: Float32 | None, rows: int
-) -> dict[str, np.ndarray[Any, Any]]:
+    path: str, ref_src_ND: Vectors | None, ref_tgt_ND: Vectors | None, rows: int
+) -> dict[str, Vectors]:
     if ref_src_ND is None and ref_tgt_ND is None:
         return {}
     if ref_src_ND is None or ref_tgt_ND is None or ref_src_ND.shape != ref_tgt_ND.shape:
         raise DataError(f"{path}: the two sides' reference vectors do not match", "embed both sides")
-    if ref_src_ND.ndim != 2 or len(ref_src_ND) != rows:
+    if len(ref_src_ND.shape) != 2 or ref_src_ND.shape[0] != rows:
         raise DataError(
             f"{path}: reference vectors of shape {ref_src_ND.shape} for {rows} rows",
             "embed every row of the table, in its order",
         )
-    out = {}
-    for side, ref_ND in (("src", ref_src_ND), ("tgt", ref_tgt_ND)):
-        bad = np.flatnonzero(~np.isfinite(ref_ND).all(axis=1))
-        if bad.size:
-            raise DataError(
-                f"{path}: row {bad[0]}: the reference vector of {side} is not finite",
-                "check the model named in scoring.reference",
-            )
-        out[f"ref_{side}"] = ref_ND.astype(np.float16)
-    return out
+    return {"src": ref_src_ND, "tgt": ref_tgt_ND}
 
 
 def _write(
-    path: Path, table: pa.Table, arrays: dict[str, np.ndarray[Any, Any]], meta: dict[str, Any]
+    path: Path,
+    table: pa.Table,
+    arrays: dict[str, np.ndarray[Any, Any]],
+    references: dict[str, Vectors],
+    meta: dict[str, Any],
 ) -> None:
     # Names without a process id: what a killed run left is found and removed by the next one.
     aside, old = (path.with_name(f".{path.name}.{end}") for end in ("new", "old"))
@@ -184,6 +194,8 @@ def _write(
         pq.write_table(table, aside / PAIRS_FILE, compression="zstd")
         for name, array in arrays.items():
             np.save(aside / f"{name}.npy", array, allow_pickle=False)
+        for side, vectors in references.items():
+            _write_reference(path, aside, side, vectors)
         (aside / META_FILE).write_text(json.dumps(meta), "utf-8")
         _replace(aside, path, old)
     except OSError as err:
@@ -193,6 +205,22 @@ def _write(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_reference(path: Path, aside: Path, side: str, vectors: Vectors) -> None:
+    rows, dim = vectors.shape
+    with (aside / f"ref_{side}.npy").open("wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (rows, dim)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, rows, BLOCK_ROWS):
+            block_BD = np.asarray(vectors[start : start + BLOCK_ROWS])
+            bad = np.flatnonzero(~np.isfinite(block_BD).all(axis=1))
+            if bad.size:
+                raise DataError(
+                    f"{path}: row {start + bad[0]}: the reference vector of {side} is not finite",
+                    "check the model named in scoring.reference",
+                )
+            file.write(np.ascontiguousarray(block_BD, "<f2").tobytes())
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from xalign_dist.errors import DataError, OutputError
 
 SCHEMA = 1
-_OPTIONAL = "histogram"
+_OPTIONAL = {"histogram", "examples"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class AuditEntry:
         note: why, in words.
         histogram: distributions for the report, left out of the file where None: ``edges`` (margins,
             one more than bins), ``observed`` and ``null`` (counts), ``threshold`` (a margin).
+        examples: the pairs nearest to the threshold, from the surest kept to the surest refused: ``src``,
+            ``tgt``, ``margin``, ``confidence``. Left out of the file where None.
     """
 
     src_lang: str
@@ -52,6 +54,7 @@ class AuditEntry:
     stable: bool = True
     note: str = ""
     histogram: dict[str, Any] | None = None
+    examples: list[dict[str, Any]] | None = None
 
 
 def write_audit(entries: Sequence[AuditEntry], path: str | Path) -> None:
@@ -62,7 +65,7 @@ def write_audit(entries: Sequence[AuditEntry], path: str | Path) -> None:
     """
     target = Path(path)
     rows = [
-        {k: _plain(v) for k, v in asdict(e).items() if not (k == _OPTIONAL and v is None)} for e in entries
+        {k: _plain(v) for k, v in asdict(e).items() if not (k in _OPTIONAL and v is None)} for e in entries
     ]
     aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
@@ -102,7 +105,7 @@ def read_audit(path: str | Path) -> list[AuditEntry]:
         raise DataError(f"{path}: not an audit of schema {SCHEMA}", "write it again with this version")
     names = {f.name for f in fields(AuditEntry)}
     for number, row in enumerate(data["entries"]):
-        if not isinstance(row, dict) or set(row) | {_OPTIONAL} != names:
-            odd = sorted(names ^ (set(row) | {_OPTIONAL})) if isinstance(row, dict) else row
+        if not isinstance(row, dict) or set(row) | _OPTIONAL != names:
+            odd = sorted(names ^ (set(row) | _OPTIONAL)) if isinstance(row, dict) else row
             raise DataError(f"{path}: entry {number}: fields {odd}", "write it again with this version")
     return [AuditEntry(**row) for row in data["entries"]]

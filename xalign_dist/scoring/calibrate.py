@@ -23,7 +23,8 @@ from scipy.optimize import isotonic_regression
 from xalign_dist.records import Float32, Int64
 from xalign_dist.scoring.histogram import BINS, Evidence, Float64, Histogram, bin_centres, bin_of
 
-STOREY_QUANTILES = (0.3, 0.5, 0.7)
+STOREY_QUANTILES = (0.5, 0.7, 0.9)
+"""High ones vary less with a few hundred pairs; higher still would count a weak encoder's translations."""
 PAIRS_PER_BIN = 20
 LEAST_WEIGHT = 0.02
 ROUNDS = 20

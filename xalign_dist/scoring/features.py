@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xalign_dist.cleaning.language import other_language
 from xalign_dist.corpora.languages import UNDETERMINED
 from xalign_dist.records import Float32
-from xalign_dist.scoring.traits import numbers
+from xalign_dist.scoring.traits import Float64, numbers
 
 Bool = npt.NDArray[np.bool_]
 
@@ -60,6 +60,20 @@ class Features(NamedTuple):
     script_N: Bool
     language_N: Bool
 
+    @staticmethod
+    def unpack(bits_N: npt.NDArray[np.uint8]) -> Features:
+        """The features that :meth:`pack` packed."""
+        return Features(*(np.asarray(bits_N & (1 << i), np.bool_) for i in range(len(Features._fields))))
+
+    def pack(self) -> npt.NDArray[np.uint8]:
+        """One byte per pair, uint8 ``[N]``: a bit for each feature."""
+        bits = [c.astype(np.uint8) << i for i, c in enumerate(self)]
+        return np.asarray(np.sum(bits, axis=0), np.uint8)
+
+    def take(self, row_M: npt.NDArray[np.int64]) -> Features:
+        """Of the pairs ``row_M``."""
+        return Features(*(c[row_M] for c in self))
+
     @property
     def wrong_N(self) -> Bool:
         """Pairs that their text alone condemns."""
@@ -76,8 +90,42 @@ class Features(NamedTuple):
         return left.astype(np.float32)
 
 
-def pair_features(
+class Usual(NamedTuple):
+    """What is no fault in a corpus, because most of it is so.
+
+    A corpus in the language's other script (Serbian, Uzbek) is not at fault, nor one whose dialect
+    the identifier calls by another name. ``length`` and ``spread`` are of the log length ratio.
+    """
+
+    script: frozenset[str]
+    tgt_language: frozenset[str]
+    src_language: frozenset[str]
+    length: float
+    spread: float
+
+
+def usual_features(
     src: Sequence[str], tgt: Sequence[str], tgt_lang: str, src_lang: str = UNDETERMINED
+) -> Usual:
+    """What is usual among the pairs of a corpus or a sample of it; arguments as :func:`pair_features`."""
+    scripts, log_N = script_words(tgt_lang), _log_ratio(src, tgt)
+    centre = float(np.median(log_N)) if len(log_N) else 0.0
+    spread = 1.4826 * float(np.median(np.abs(log_N - centre))) if len(log_N) else 0.0
+    return Usual(
+        _most(wrong_script(t, scripts) for t in tgt),
+        _most(_other(t, tgt_lang) for t in tgt),
+        _most(_other(s, src_lang) for s in src),
+        centre,
+        max(spread, LEAST_LENGTH_SPREAD),
+    )
+
+
+def pair_features(
+    src: Sequence[str],
+    tgt: Sequence[str],
+    tgt_lang: str,
+    src_lang: str = UNDETERMINED,
+    usual: Usual | None = None,
 ) -> Features:
     """Features of the pairs of one language pair.
 
@@ -86,20 +134,23 @@ def pair_features(
         tgt: target texts, one each.
         tgt_lang: ISO 639-3 of all of ``tgt``.
         src_lang: ISO 639-3 of all of ``src``; ``und``: their language is not looked at.
+        usual: of the corpus that these pairs are from; None: they are all of it.
     """
+    most = usual or usual_features(src, tgt, tgt_lang, src_lang)
     scripts = script_words(tgt_lang)
-    count = len(src)
-    found = [wrong_script(t, scripts) for t in tgt]
-    # A corpus in the language's other script (Serbian, Uzbek) is no fault, nor is one whose
-    # dialect the identifier calls by another name.
-    script_N = _not_most(found)
-    language_N = _not_most([_other(t, tgt_lang) for t in tgt]) | _not_most([_other(s, src_lang) for s in src])
+
+    def column(values: Iterable[bool]) -> Bool:
+        return np.fromiter(values, np.bool_, len(src))
+
+    both = list(zip(src, tgt, strict=True))
+    tgt_fault_N = column(_unusual(_other(t, tgt_lang), most.tgt_language) for t in tgt)
+    src_fault_N = column(_unusual(_other(s, src_lang), most.src_language) for s in src)
     return Features(
-        np.fromiter((is_copy(s, t) for s, t in zip(src, tgt, strict=True)), np.bool_, count),
-        np.fromiter((numbers(s) != numbers(t) for s, t in zip(src, tgt, strict=True)), np.bool_, count),
-        odd_lengths(src, tgt),
-        script_N,
-        language_N,
+        column(is_copy(s, t) for s, t in both),
+        column(numbers(s) != numbers(t) for s, t in both),
+        np.asarray(np.abs(_log_ratio(src, tgt) - most.length) > LENGTH_LOG_SPREAD * most.spread),
+        column(_unusual(wrong_script(t, scripts), most.script) for t in tgt),
+        tgt_fault_N | src_fault_N,
     )
 
 
@@ -110,10 +161,14 @@ def _other(text: str, lang: str) -> str:
     return (other_language(text, lang, LEAST_IDENTIFIED) or "").partition(" (")[0]
 
 
-def _not_most(faults: Sequence[str]) -> Bool:
-    """Which have a fault; one that more than half of all have is none."""
-    usual = {fault for fault, count in Counter(faults).items() if count > len(faults) / 2}
-    return np.fromiter((bool(f) and f not in usual for f in faults), np.bool_, len(faults))
+def _most(faults: Iterable[str]) -> frozenset[str]:
+    """The fault that more than half of all have, if there is one."""
+    counts = Counter(faults)
+    return frozenset(fault for fault, count in counts.items() if fault and count > counts.total() / 2)
+
+
+def _unusual(fault: str, usual: frozenset[str]) -> bool:
+    return bool(fault) and fault not in usual
 
 
 def is_copy(src: str, tgt: str) -> bool:
@@ -131,13 +186,12 @@ def odd_lengths(src: Sequence[str], tgt: Sequence[str]) -> Bool:
     The ratio is log((chars of target + 15) / (chars of source + 15)); far is four robust standard
     deviations (1.4826 times the median absolute deviation) from its median.
     """
-    if not len(src):
-        return np.zeros(0, np.bool_)
-    long_N = np.array([len(t) for t in tgt]) + LENGTH_PADDING
-    log_N = np.log(long_N / (np.array([len(s) for s in src]) + LENGTH_PADDING))
-    away = np.abs(log_N - np.median(log_N))
-    spread = max(1.4826 * float(np.median(away)), LEAST_LENGTH_SPREAD)
-    return np.asarray(away > LENGTH_LOG_SPREAD * spread)
+    return pair_features(src, tgt, UNDETERMINED).length_N
+
+
+def _log_ratio(src: Sequence[str], tgt: Sequence[str]) -> Float64:
+    long_N = np.array([len(t) for t in tgt], np.float64) + LENGTH_PADDING
+    return np.asarray(np.log(long_N / (np.array([len(s) for s in src], np.float64) + LENGTH_PADDING)))
 
 
 @lru_cache(maxsize=256)

@@ -86,3 +86,27 @@ class Evidence:
             Histogram.merge(p.null for p in found),
             float(sum(p.null_rows for p in found)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The pairs of a group, or of any part of it, counted.
+
+    Attributes:
+        observed: margins of the pairs that their text does not condemn.
+        wrong: pairs that it does.
+    """
+
+    observed: Histogram = field(default_factory=Histogram)
+    wrong: int = 0
+
+    @staticmethod
+    def of(margin_N: npt.NDArray[np.floating], wrong: int) -> Seen:
+        """Count margins."""
+        return Seen(Histogram.of(margin_N), wrong)
+
+    @staticmethod
+    def merge(parts: Iterable[Seen]) -> Seen:
+        """All parts together, in any order."""
+        found = list(parts)
+        return Seen(Histogram.merge(p.observed for p in found), sum(p.wrong for p in found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,8 @@ from xalign_dist.config import ScoringConfig
 from xalign_dist.records import Float32
 from xalign_dist.scoring.calibrate import storey, storey_interval
 from xalign_dist.scoring.histogram import Evidence, Float64, Histogram
-from xalign_dist.scoring.near_miss import GROUPS, LEAST_MISSES, NEIGHBOUR, NearMisses, fit
-from xalign_dist.scoring.traits import traits
+from xalign_dist.scoring.near_miss import GROUPS, LEAST_MISSES, NEIGHBOUR, NearMisses, NearMissScore, fit
+from xalign_dist.scoring.traits import Traits, traits
 
 # Low ones: a sound pair may look like the less obvious near misses, hardly one like the obvious.
 QUANTILES = (0.1, 0.2, 0.3)
@@ -35,29 +34,37 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What near misses say of a group: their rates by name, and the confidence of each pair.
+    """What near misses say of a group: their rates by name, and the confidence of any of its pairs.
 
-    ``confidence_N`` is the probability that a pair says the whole of the same, float32 ``[N]``.
+    ``scores``: for each group of near misses, the log odds against them and the rate that counts.
     """
 
     rates: dict[str, Rate]
-    confidence_N: Float32
+    scores: list[tuple[NearMissScore, float]]
+
+    def confidence(self, cosine_N: Float32, src: Traits, tgt: Traits) -> Float32:
+        """Probability that each pair says the whole of the same, given that it is no mismatch, ``[N]``.
+
+        With s_g the log odds of an observed pair against a near miss of group g, and r_g their rate::
+
+            confidence = 1 / (1 + sum_g r_g exp(-s_g))
+        """
+        odds_N = np.zeros(len(cosine_N))
+        for score, rate in self.scores:
+            odds_N += _odds(score(cosine_N, src, tgt), rate)
+        return (1 / (1 + odds_N)).astype(np.float32)
 
 
 def partial_translations(
-    src: Sequence[str],
-    tgt: Sequence[str],
+    src: Traits,
+    tgt: Traits,
     cosine_N: Float32,
     matched_N: Float64,
     misses: NearMisses,
     cfg: ScoringConfig,
     rng: np.random.Generator,
 ) -> Partial | None:
-    """Probability that each pair says the whole of the same, given that it is no mismatch.
-
-    With s_g the log odds of an observed pair against a near miss of group g, and r_g their rate::
-
-        confidence = 1 / (1 + sum_g r_g exp(-s_g))
+    """What near misses of some pairs say of their group.
 
     r is Storey's estimate, of which the lower end is used: text that is short or of many
     formulas (software) has pairs that look like near misses and are none, and a rate too high
@@ -66,8 +73,8 @@ def partial_translations(
     to 100 % for four languages of Django catalogs in which every sixth pair is mismatched).
 
     Args:
-        src: source texts of a group, N.
-        tgt: their targets.
+        src: of the source texts of a group or of a sample of it, N.
+        tgt: of their targets.
         cosine_N: of the pairs.
         matched_N: probability that each is no mismatch; 0 for what its text condemns.
         misses: near misses of some of the rows.
@@ -77,29 +84,33 @@ def partial_translations(
     Returns:
         None where ``cfg.min_pairs`` are not there to learn from, or no near misses.
     """
-    if len(src) < cfg.min_pairs or matched_N.sum() < cfg.min_pairs:
+    if len(cosine_N) < cfg.min_pairs or matched_N.sum() < cfg.min_pairs:
         return None
-    src_traits, tgt_traits = traits(src), traits(tgt)
     rates: dict[str, Rate] = {}
-    odds_N = np.zeros(len(src))
+    scores: list[tuple[NearMissScore, float]] = []
     for name, kinds in GROUPS.items():
         own = misses.only(kinds)
         if len(own.row_M) < LEAST_MISSES:
             continue
         most = MOST_NEIGHBOURS if kinds == (NEIGHBOUR,) else 1.0
-        odds = np.zeros(len(src))
+        own_src, own_tgt = src.take(own.row_M), traits(own.text)
+        odds_N = np.zeros(len(cosine_N))
         # First against all that is matched, near misses among it; then against what seems whole.
         for _ in range(ROUNDS):
-            score = fit(src_traits, tgt_traits, cosine_N, matched_N / (1 + odds), own, text=most == 1.0)
-            pair_N = score(cosine_N, src_traits, tgt_traits)
-            miss_M = score(own.cosine_M, src_traits.take(own.row_M), traits(own.text))
-            rate = _rate(pair_N, miss_M, matched_N, own, rng)
-            odds = np.clip(rate.low, LEAST_RATE, most) * np.exp(-np.clip(pair_N, -30, 30))
+            score = fit(src, tgt, cosine_N, matched_N / (1 + odds_N), own, text=most == 1.0)
+            pair_N = score(cosine_N, src, tgt)
+            rate = _rate(pair_N, score(own.cosine_M, own_src, own_tgt), matched_N, own, rng)
+            counted = float(np.clip(rate.low, LEAST_RATE, most))
+            odds_N = _odds(pair_N, counted)
         # Of neighbours alone the rate is no finding, see above: it is not reported.
         if most == 1.0:
             rates[name] = rate
-        odds_N += odds
-    return Partial(rates, (1 / (1 + odds_N)).astype(np.float32)) if rates else None
+        scores.append((score, counted))
+    return Partial(rates, scores) if rates else None
+
+
+def _odds(score_N: Float64, rate: float) -> Float64:
+    return np.asarray(rate * np.exp(-np.clip(score_N, -30, 30)), np.float64)
 
 
 def _rate(

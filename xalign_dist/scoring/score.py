@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +10,14 @@ import pyarrow as pa
 
 from xalign_dist.config import ScoringConfig
 from xalign_dist.errors import DataError
-from xalign_dist.records import ORIGIN_PARALLEL, PAIR, SCORED_PAIR, EmbedFn, Float32, Int64, text_keys
+from xalign_dist.records import ORIGIN_PARALLEL, PAIR, SCORED_PAIR, EmbedFn, Float32, Int64
 from xalign_dist.scoring.audit import AuditEntry
-from xalign_dist.scoring.calibrate import Calibration, cut_for
-from xalign_dist.scoring.group import GroupScores, Rows, score_group
+from xalign_dist.scoring.calibrate import Calibration
+from xalign_dist.scoring.judge import Judge, judge
+from xalign_dist.scoring.sample import Draw, Group, Key, calibrated_with
 from xalign_dist.scoring.similarity import check_pairs
-
-Group = tuple[str, str, str]
-
-# Near misses are mentioned when their interval starts above this.
-NOTED_RATE = 0.02
-POOLED_NOTE = "too few pairs of this source: calibrated with all sources of the language pair"
+from xalign_dist.scoring.tally import Tally, rows_by_group
+from xalign_dist.scoring.yardstick import Rows, Yardstick
 
 
 class Scored(NamedTuple):
@@ -95,88 +91,48 @@ def score_groups(
     if len(src_ND) != table.num_rows:
         raise DataError(f"{table.num_rows} pairs, {len(src_ND)} vectors", "embed every pair once")
     check_pairs(src_ND, tgt_ND)
-    src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
-    rows = Rows(src, tgt, src_ND, tgt_ND, text_keys(src), text_keys(tgt))
+    every = _Table(table["src"].to_pylist(), table["tgt"].to_pylist(), src_ND, tgt_ND)
+    by_group = rows_by_group(table)
+    draw = Draw(cfg.block_rows, seed)
+    for group, own in by_group.items():
+        draw.add(group, own)
     columns = np.zeros((3, table.num_rows), np.float32)
     entries, calibrations = [], {}
-    for (src_lang, tgt_lang), by_source in sorted(_groups(table).items()):
-        pooled: GroupScores | None = None
-        everything = np.sort(np.concatenate(list(by_source.values())))
-        for source, own in sorted(by_source.items()):
-            group = (src_lang, tgt_lang, source)
-            if len(own) < cfg.min_pairs and len(by_source) > 1:
-                pooled = pooled or score_group(rows, everything, (src_lang, tgt_lang), cfg, seed)
-                found = _part(pooled, np.searchsorted(everything, own))
-            else:
-                found = score_group(rows, own, (src_lang, tgt_lang), cfg, seed)
-            columns[:, own] = found[:3]
-            calibrations[group] = found.calibration
-            entries.append(_entry(group, found, target_noise, found.calibration is pooled_of(pooled)))
-    return Scored(_with_scores(table, columns, round_), entries, calibrations)
+    pools: dict[Key, tuple[Yardstick, Judge]] = {}
+    for group, key in calibrated_with(draw.pairs, cfg.min_pairs).items():
+        own, pooled = by_group[group], key != group
+        rows, sample = every.take(own), every.take(draw.rows(group))
+        if pooled and key not in pools:
+            pool = Yardstick.of(every.take(draw.rows(key)), group[:2], cfg, seed)
+            pools[key] = (pool, judge(pool, pool.measured.seen(), cfg, seed))
+        yard = pools[key][0] if pooled else Yardstick.of(sample, group[:2], cfg, seed)
+        measured = yard.measure(rows)
+        judged = pools[key][1] if pooled else judge(yard, measured.seen(), cfg, seed)
+        tally = Tally(
+            judged.threshold(sample, yard.measure(sample) if pooled else yard.measured, target_noise)
+        )
+        found = judged.label(rows.src, rows.tgt, measured)
+        tally.add(table.take(pa.array(own)), measured.margin_N, found)
+        columns[:, own] = measured.cosine_N, measured.margin_N, found.confidence_N
+        calibrations[group] = judged.calibration
+        entries.append(tally.entry(group, judged, target_noise, pooled))
+    return Scored(with_scores(table, columns, round_), entries, calibrations)
 
 
-def pooled_of(pooled: GroupScores | None) -> Calibration | None:
-    """The calibration of a language pair's pool, if there is one."""
-    return None if pooled is None else pooled.calibration
+class _Table(NamedTuple):
+    src: list[str]
+    tgt: list[str]
+    src_ND: Float32
+    tgt_ND: Float32
+
+    def take(self, own_M: Int64) -> Rows:
+        """Some of the rows."""
+        src, tgt = [self.src[i] for i in own_M], [self.tgt[i] for i in own_M]
+        return Rows(src, tgt, self.src_ND[own_M], self.tgt_ND[own_M])
 
 
-def _part(scores: GroupScores, at: Int64) -> GroupScores:
-    """Some rows of a pool; their noise rate is what their confidences say."""
-    noise = float(scores.noise_N[at].mean())
-    spread = scores.noise[2] - scores.noise[1]
-    interval = (noise, max(0.0, noise - spread / 2), min(1.0, noise + spread / 2))
-    return scores._replace(
-        cosine_N=scores.cosine_N[at],
-        margin_N=scores.margin_N[at],
-        confidence_N=scores.confidence_N[at],
-        noise_N=scores.noise_N[at],
-        noise=interval,
-    )
-
-
-def _entry(group: Group, found: GroupScores, target_noise: float, pooled: bool) -> AuditEntry:
-    calibration = found.calibration
-    # Where the noise rate is only assumed, no expected noise can be promised: keep what is
-    # more likely right than wrong, and let the rounds decide.
-    target = target_noise if calibration.stable else 1.0
-    threshold = cut_for(found.confidence_N, target, found.noise_N)
-    kept_N = found.confidence_N >= np.float32(threshold)
-    expected = float(found.noise_N[kept_N].mean()) if kept_N.any() else None
-    notes = [calibration.note] if calibration.note else []
-    notes += [POOLED_NOTE] if pooled else []
-    for name, rate in (found.whole.rates if found.whole else {}).items():
-        if rate.low > NOTED_RATE:
-            notes.append(f"{name}: {rate.value:.1%} of the pairs ({rate.low:.1%} to {rate.high:.1%})")
-    if calibration.stable and expected is not None and expected > target_noise:
-        notes.append(f"no threshold reaches the target noise {target_noise}")
-    return AuditEntry(
-        *group,
-        pairs=len(kept_N),
-        kept=int(kept_N.sum()),
-        noise_estimated=found.noise[0],
-        noise_low=found.noise[1],
-        noise_high=found.noise[2],
-        threshold=threshold,
-        expected_noise_kept=expected,
-        predicted_precision=None,
-        stable=calibration.stable,
-        note="; ".join(notes),
-        histogram=calibration.chart(threshold),
-    )
-
-
-def _groups(table: pa.Table) -> dict[tuple[str, str], dict[str, Int64]]:
-    found: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    columns = (table[name].to_pylist() for name in ("src_lang", "tgt_lang", "source"))
-    for row, (src_lang, tgt_lang, source) in enumerate(zip(*columns, strict=True)):
-        found[src_lang, tgt_lang][source].append(row)
-    return {
-        langs: {source: np.array(rows, np.int64) for source, rows in by_source.items()}
-        for langs, by_source in found.items()
-    }
-
-
-def _with_scores(table: pa.Table, columns: npt.NDArray[np.float32], round_: int) -> pa.Table:
+def with_scores(table: pa.Table, columns: npt.NDArray[np.float32], round_: int) -> pa.Table:
+    """``SCORED_PAIR`` rows of ``table``; ``columns`` are cosine, margin, confidence, float32 ``[3, N]``."""
     count = table.num_rows
     added = [
         *(pa.array(c, pa.float32()) for c in columns),

@@ -10,6 +10,7 @@ the bare cosine mistakes for translation.
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -66,6 +67,28 @@ class Neighbourhood:
         mean_src = self._mean(self._of_src, src, tgt, self.tgt_key_N[src_row_M])
         mean_tgt = self._mean(self._of_tgt, tgt, src, self.src_key_N[tgt_row_M])
         return PairScores(cosine, ratio_margin(cosine, mean_src, mean_tgt))
+
+    def of_pairs(self, src_MD: Float32, tgt_MD: Float32) -> PairScores:
+        """Cosine and margin of M further pairs, whose neighbours are this block's vectors.
+
+        Left out of the neighbours is the other half of the pair, so that a pair of the block itself
+        has the margin that :meth:`scores` gives it.
+        """
+        check_pairs(src_MD, tgt_MD)
+        cosine = np.einsum("md,md->m", src_MD, tgt_MD)
+        src, tgt = _look_up(self._src_places, src_MD), _look_up(self._tgt_places, tgt_MD)
+        every = np.arange(len(cosine))
+        mean_src = self._mean(_nearest(src_MD, self.tgt_VD, self.k + SPARE), every, tgt, tgt)
+        mean_tgt = self._mean(_nearest(tgt_MD, self.src_UD, self.k + SPARE), every, src, src)
+        return PairScores(cosine, ratio_margin(cosine, mean_src, mean_tgt))
+
+    @cached_property
+    def _src_places(self) -> dict[bytes, int]:
+        return _places(self.src_UD)
+
+    @cached_property
+    def _tgt_places(self) -> dict[bytes, int]:
+        return _places(self.tgt_VD)
 
     def nearest_other(self, src_row_M: Int64) -> Int64:
         """The unique target most like each source that is not its own; -1 where there is none."""
@@ -153,6 +176,16 @@ def _unique(vectors_ND: Float32) -> tuple[Float32, Int64]:
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return rows[first[order]], rank[key].astype(np.int64)
+
+
+def _places(base_UD: Float32) -> dict[bytes, int]:
+    return {row.tobytes(): i for i, row in enumerate(base_UD + np.float32(0))}
+
+
+def _look_up(places: dict[bytes, int], vectors_MD: Float32) -> Int64:
+    """The row of the base that equals each vector; -1 where there is none."""
+    plain_MD = np.ascontiguousarray(vectors_MD, dtype=np.float32) + np.float32(0)
+    return np.fromiter((places.get(row.tobytes(), -1) for row in plain_MD), np.int64, len(plain_MD))
 
 
 def _nearest(query_UD: Float32, base_VD: Float32, k: int) -> tuple[Float32, Int64]:
