@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from xalign_dist.config import RunConfig, load_config
+from xalign_dist.corpora.languages import normalize_language
 from xalign_dist.errors import ConfigError, XalignError
 from xalign_dist.pipeline import files
 from xalign_dist.pipeline.console import Screen
@@ -26,6 +27,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+
+def _language(code: str | None) -> str | None:
+    """A wrong code is said before anything starts."""
+    return None if code is None else normalize_language(code)
+
+
 Out = Annotated[str, typer.Option("--out", help="Folder for the results.")]
 Model = Annotated[
     str, typer.Option("--model", help="Hub id, local directory, or builtin:e5-small[?layers=N].")
@@ -36,8 +43,14 @@ Address = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings: section.key=value ...")]
 Config = Annotated[str, typer.Argument(help="YAML config; `xalign schema` lists every setting.")]
-SrcLang = Annotated[str | None, typer.Option("--src-lang", help="Language of src; default: its column.")]
-TgtLang = Annotated[str | None, typer.Option("--tgt-lang", help="Language of tgt; default: its column.")]
+SrcLang = Annotated[
+    str | None,
+    typer.Option("--src-lang", help="Language of src (--source); default: its column.", callback=_language),
+]
+TgtLang = Annotated[
+    str | None,
+    typer.Option("--tgt-lang", help="Language of tgt (--target); default: its column.", callback=_language),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
 
 _state = {"debug": False}
@@ -149,8 +162,8 @@ def mine(
     out: Out,
     overrides: Overrides = None,
     columns: Columns = None,
-    src_lang: Annotated[str | None, typer.Option("--src-lang", help="Language of --source.")] = None,
-    tgt_lang: Annotated[str | None, typer.Option("--tgt-lang", help="Language of --target.")] = None,
+    src_lang: SrcLang = None,
+    tgt_lang: TgtLang = None,
     address: Address = None,
 ) -> None:
     """Find the translations in two piles of sentences, with a predicted precision."""
@@ -206,23 +219,6 @@ def evaluate(
 
     settings = _settings(None, [*(overrides or []), f"seed={seed}"], address)
     evaluate_file(model, suite, out, settings, Screen())
-
-
-@app.command()
-def ablate(
-    config: Config,
-    overrides: Overrides = None,
-    out: Out = "runs/ablate",
-    address: Address = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per arm.")] = 1,
-    arm: Annotated[
-        list[str] | None, typer.Option("--arm", help="Only this arm beside full; once per arm.")
-    ] = None,
-) -> None:
-    """Run the config with each component left out, and compare."""
-    from xalign_dist.pipeline.ablate import ablate as work
-
-    work(_settings(config, overrides, address), out, seeds, Screen(), arm)
 
 
 @app.command()

@@ -66,6 +66,12 @@ class TrainingError(XalignError):
     exit_code = 1
 
 
+class Preempted(XalignError):
+    """Stopped on notice (SIGTERM) after a checkpoint; the same command continues."""
+
+    exit_code = 143  # as a shell reports SIGTERM
+
+
 class StageError(XalignError):
     """A stage failed on the cluster for a reason that is not the user's input."""
 

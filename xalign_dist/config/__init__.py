@@ -1,6 +1,7 @@
 """Validated settings. Free of torch and Ray, so that a fault shows before anything starts."""
 
 from xalign_dist.config.data import CleaningConfig, CorpusConfig, PairsConfig
+from xalign_dist.config.deepspeed import DeepSpeedConfig
 from xalign_dist.config.load import dump_config, load_config, parse_config
 from xalign_dist.config.method import (
     EvaluationConfig,
@@ -9,8 +10,9 @@ from xalign_dist.config.method import (
     RuntimeConfig,
     ScoringConfig,
 )
-from xalign_dist.config.model import DeepSpeedConfig, EncoderConfig, ObjectiveConfig, TrainingConfig
+from xalign_dist.config.model import EncoderConfig, ObjectiveConfig, TrainingConfig
 from xalign_dist.config.run import RunConfig
+from xalign_dist.config.tracking import TrackingConfig
 
 __all__ = [
     "CleaningConfig",
@@ -25,6 +27,7 @@ __all__ = [
     "RunConfig",
     "RuntimeConfig",
     "ScoringConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "dump_config",
     "load_config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -101,9 +102,14 @@ def _explain(err: ValidationError, origin: str) -> ConfigError:
             lines.append(f"{origin}: unknown setting {where}")
             remedies.append(_nearest(fault["loc"]))
         else:
-            lines.append(f"{origin}: {where}: {fault['msg']} (got {str(fault.get('input'))[:60]!r})")
+            lines.append(f"{origin}: {where}: {fault['msg']} (got {_shown(fault.get('input'))!r})")
             remedies.append(f"change {where}")
     return ConfigError("\n".join(lines), "; ".join(dict.fromkeys(remedies)) + " (`xalign schema` lists all)")
+
+
+def _shown(value: Any) -> str:
+    """The start of a value, without the name and password of a URI."""
+    return re.sub(r"://[^/@\s]*@", "://***@", str(value))[:60]
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str:

@@ -10,7 +10,7 @@ from xalign_dist.config.base import Section
 
 
 class ScoringConfig(Section):
-    """Confidence of parallel pairs by decoys (DESIGN 4.1)."""
+    """Confidence of parallel pairs by decoys (docs/method.md)."""
 
     reference: str = Field("builtin:e5-small", description="Encoder that scores and whose structure is kept.")
     neighbours: int = Field(4, ge=1, description="K of the margin.")
@@ -23,16 +23,22 @@ class ScoringConfig(Section):
         100, ge=10, description="Fewer pairs in a group: unstable, the prior is used and reported."
     )
     prior_noise: float = Field(0.2, ge=0, le=1, description="Noise rate assumed where unstable.")
-    block_rows: int = Field(8192, ge=64, description="Pairs among which margins are computed at once.")
+    block_rows: int = Field(
+        8192, ge=64, description="Pairs of a group, sampled, that are neighbours and decoys of all its pairs."
+    )
 
 
 class MiningConfig(Section):
-    """Pseudo-labels from two monolingual sides (DESIGN 4.2)."""
+    """Pseudo-labels from two monolingual sides (docs/method.md)."""
 
     neighbours: int = Field(16, ge=2, description="K of the search and of the margin.")
     shards: int | None = Field(None, ge=1, description="Index shards. None: from the cluster's size.")
-    index: Literal["auto", "flat", "ivf", "hnsw"] = Field("auto", description="auto: by size and recall.")
-    recall: float = Field(1.0, gt=0, le=1, description="recall@K asked of the index; 1: exact.")
+    index: Literal["auto", "flat", "ivf", "hnsw", "ivfpq"] = Field(
+        "auto", description="auto: by size, dimension, memory and recall."
+    )
+    recall: float = Field(
+        1.0, gt=0, le=1, description="recall@K asked of the index, measured on a sample; 1: exact."
+    )
     second_view: Literal["none", "layer"] = Field(
         "layer", description="Other view that is asked for the partner: none, or an earlier layer."
     )
@@ -78,9 +84,17 @@ class RuntimeConfig(Section):
     gpus_per_worker: float | None = Field(None, ge=0, description="None: 1 if the cluster has GPUs.")
     embed_actors: int | None = Field(None, ge=1, description="None: one per GPU, one per 8 CPUs without.")
     embed_batch: int = Field(64, ge=1, description="Texts encoded at once.")
+    min_cpus: int = Field(
+        1, ge=1, description="CPUs that a stage waits for where an autoscaler adds nodes on demand."
+    )
     max_failures: int = Field(2, ge=0, description="Restarts of a failed training run.")
     node_labels: dict[str, str] = Field(
         default_factory=dict, description="Labels of the nodes that train, see cluster/."
+    )
+    scratch: str | None = Field(
+        None,
+        description="Folder for the local copy of a run whose --out is a URI; on a cluster one that every "
+        "node sees. None: the user's cache.",
     )
     storage_retries: int = Field(5, ge=0, description="Attempts at a failing object store.")
     progress: bool = Field(True, description="Live progress on the console.")

@@ -16,6 +16,7 @@ from xalign_dist.config.method import (
     ScoringConfig,
 )
 from xalign_dist.config.model import EncoderConfig, ObjectiveConfig, TrainingConfig
+from xalign_dist.config.tracking import TrackingConfig
 
 
 class RunConfig(Section):
@@ -34,6 +35,7 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     rounds: RoundsConfig = RoundsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
     @model_validator(mode="after")
@@ -43,6 +45,25 @@ class RunConfig(Section):
             raise ValueError("objective.temperature: start and end must lie between minimum and maximum")
         if self.encoder.orthogonal and self.encoder.projection != "linear":
             raise ValueError("encoder.orthogonal needs encoder.projection=linear")
+        if self.encoder.lora_rank is None and (self.encoder.lora_targets or self.encoder.lora_alpha):
+            raise ValueError("encoder.lora_targets and lora_alpha need encoder.lora_rank")
+        if self.encoder.attention == "flash" and self.training.precision == "fp32":
+            raise ValueError(
+                "encoder.attention=flash computes in bf16 or fp16, but training.precision is fp32; "
+                "set encoder.attention=auto or training.precision=bf16"
+            )
         if self.rounds.count > self.training.steps:
             raise ValueError("rounds.count is larger than training.steps; raise training.steps")
+        workers = max(self.runtime.train_workers or 1, self.runtime.train_workers_max or 1)
+        if workers > self.training.batch_pairs:
+            raise ValueError(
+                f"training.batch_pairs ({self.training.batch_pairs}) cannot be shared by {workers} workers; "
+                "raise training.batch_pairs or lower runtime.train_workers"
+            )
+        deepspeed = self.training.deepspeed
+        if self.runtime.train_workers == 0 and (deepspeed.zero_stage > 0 or deepspeed.extra):
+            raise ValueError(
+                "runtime.train_workers=0 trains without DeepSpeed, but training.deepspeed is set; "
+                "set runtime.train_workers=1, or training.deepspeed.zero_stage=0 without extra"
+            )
         return self

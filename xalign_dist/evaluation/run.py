@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,17 @@ class EvaluationResult:
     items: dict[ItemKey, ItemScores] = field(default_factory=dict)
     groups: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def merged(results: Iterable[EvaluationResult]) -> EvaluationResult:
+        """Evaluations of different models on one suite, side by side."""
+        whole = EvaluationResult()
+        for one in results:
+            whole.metrics += one.metrics
+            whole.items |= one.items
+            whole.groups |= one.groups
+            whole.notes += one.notes
+        return whole
 
     def parts(self, model: str, task: str, metric: str, lang: str) -> list[ItemScores]:
         """Items of one row: a language pair's own, or for ``all``, ``high``, ``low`` those averaged.

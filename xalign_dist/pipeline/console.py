@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,8 +23,18 @@ from rich.progress import Task as ProgressTask
 from rich.text import Text
 
 from xalign_dist.pipeline.manifest import Manifest
+from xalign_dist.runtime.metrics import observe
 
-Advance = Callable[[int], None]
+#: Seconds between lines about a stage where nobody watches a terminal.
+HEARTBEAT = 60.0
+
+
+class Advance(Protocol):
+    """Tells the screen that more items are done."""
+
+    def __call__(self, rows: int, note: str = "") -> None:
+        """``rows`` more; ``note`` is shown beside the bar, and the last one at the stage's end."""
+        ...
 
 
 class _Speed(TextColumn):
@@ -44,6 +56,7 @@ class Screen:
 
     def __init__(self, enabled: bool = True, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
+        self.enabled = enabled
         self.live = enabled and self.console.is_terminal
 
     def say(self, *lines: Any) -> None:
@@ -54,13 +67,15 @@ class Screen:
     @contextlib.contextmanager
     def stage(self, title: str, total: int | None = None, unit: str = "rows") -> Iterator[Advance]:
         """Live progress on a terminal, and one closing line anywhere."""
-        started, count = time.time(), 0
+        started, count, last = time.time(), 0, ""
+        said = started
         bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             _Speed(),
+            TextColumn("{task.fields[note]}", style="dim"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
@@ -68,18 +83,32 @@ class Screen:
             disable=not self.live,
         )
         with bar:
-            task = bar.add_task(title, total=total, unit=unit)
+            task = bar.add_task(title, total=total, unit=unit, note="")
 
-            def advance(rows: int) -> None:
-                nonlocal count
-                count += rows
-                bar.advance(task, rows)
+            def advance(rows: int, note: str = "") -> None:
+                nonlocal count, last, said
+                count, last = count + rows, note or last
+                bar.update(task, advance=rows, note=escape(last))
+                if self.enabled and not self.live and time.time() - said >= HEARTBEAT:
+                    said = time.time()
+                    self._heartbeat(title, count, total, unit, said - started, last)
 
             yield advance
         seconds = time.time() - started
         speed = f", {_rate(count / seconds)} {unit}/s" if count and seconds > 0 else ""
+        speed += f", {escape(last)}" if last else ""
         amount = f"  {count:,} {unit}" if count else ""
         self.console.print(f"[green]done[/]  {title}{amount}  [dim]{seconds:.1f} s{speed}[/]", soft_wrap=True)
+
+    def _heartbeat(
+        self, title: str, count: int, total: int | None, unit: str, seconds: float, note: str
+    ) -> None:
+        left = ""
+        if total is not None and 0 < count < total:
+            left = f", about {timedelta(seconds=round(seconds * (total - count) / count))} left"
+        amount = f"{count:,} of {total:,}" if total is not None else f"{count:,}"
+        noted = f", {escape(note)}" if note else ""
+        self.console.print(f"      {title}: {amount} {unit}{noted}{left}", soft_wrap=True)
 
     def skipped(self, title: str) -> None:
         """Say that a stage was already finished."""
@@ -102,4 +131,9 @@ def run_stage(
         screen.skipped(title)
         return dict(manifest.stages[name]["counts"])
     with screen.stage(title, total, unit) as advance:
-        return manifest.run(name, inputs, outputs, lambda: work(advance))
+
+        def counted(rows: int, note: str = "") -> None:
+            observe("xalign_rows", rows, stage=name)
+            advance(rows, note)
+
+        return manifest.run(name, inputs, outputs, lambda: work(counted))

@@ -57,11 +57,8 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
     config, run = context.config, context.run
     final = run.arm(ADAPTIVE, config.rounds.count) / "model"
     suite = run_suite(config, corpus, run.root)
-    suite_files = [t.path for task in suite.tasks for t in task.data.values()]
     inputs = digest(
-        suite.model_dump(),
-        [file_digest(Path(p)) if Path(p).exists() else p for p in suite_files],
-        config.evaluation.model_dump(),
+        *suite_inputs(suite, config),
         {k: v for k, v in context.manifest.stages.items() if k.startswith((ADAPTIVE, INFONCE))},
         truth is not None,
     )
@@ -86,6 +83,27 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
         return {"metrics": len(result.metrics) + len(known), "notes": result.notes}
 
     run_stage(context.screen, context.manifest, "evaluate", "evaluate", inputs, outputs, work, unit="texts")
+
+
+def suite_inputs(suite: Suite, config: RunConfig) -> list[Any]:
+    """What an evaluation on ``suite`` depends on beside the model: settings, and the files' content."""
+    files = [t.path for task in suite.tasks for t in task.data.values()]
+    digests = [file_digest(Path(p)) if Path(p).exists() else p for p in files]
+    return [suite.model_dump(), digests, config.evaluation.model_dump()]
+
+
+def evaluate_models(
+    context: RunContext, models: Mapping[str, str], suite: Suite, seed: int
+) -> EvaluationResult:
+    """Encoders in directories on ``suite``; ``models``: name -> directory.
+
+    One after the other: each is loaded by every embedding actor.
+    """
+    config, results = context.config, []
+    for name, model in models.items():
+        with embed_pool(model, EncoderConfig(model=model), config.runtime, context.resources) as embed:
+            results.append(evaluate({name: embed}, suite, config.evaluation, seed, config.rounds.count))
+    return EvaluationResult.merged(results)
 
 
 def run_suite(config: RunConfig, corpus: Corpus, root: Path) -> Suite:

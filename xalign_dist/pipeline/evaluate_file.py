@@ -15,8 +15,9 @@ from xalign_dist.evaluation.run import evaluate
 from xalign_dist.evaluation.suite import load_suite
 from xalign_dist.evaluation.token_states import encoder_word_states
 from xalign_dist.pipeline.console import Screen
-from xalign_dist.pipeline.rundir import write_json
+from xalign_dist.pipeline.rundir import local_only, write_json
 from xalign_dist.reporting.console import summary_tables
+from xalign_dist.reporting.differences import Difference
 from xalign_dist.runtime.embed_pool import embed_pool
 from xalign_dist.runtime.session import ray_session
 
@@ -28,9 +29,11 @@ def evaluate_file(models: list[str], suite_path: str, out: str, config: RunConfi
 
     Raises:
         ConfigError: the same model twice, or a fault in the suite.
+        OutputError: ``out`` is a URI.
     """
     if len(set(models)) < len(models):
         raise ConfigError("--model names the same model twice", "name each once")
+    local_only(out, "evaluate")
     suite = load_suite(suite_path)
     needs_words = any(t.task == "word_alignment" for t in suite.tasks)
     with ray_session(config.runtime) as resources, contextlib.ExitStack() as stack:
@@ -45,5 +48,8 @@ def evaluate_file(models: list[str], suite_path: str, out: str, config: RunConfi
     write_metrics(result.metrics, out)
     rows = compare(result, models[0], models[1:], config.evaluation, config.seed) if models[1:] else []
     beside = Path(out).resolve().parent / "comparisons.json"
-    write_json(beside, {"schema": 1, "comparisons": [r.to_json() for r in rows]})
-    screen.say(*summary_tables(result.metrics), *(f"note: {n}" for n in result.notes), f"metrics: {out}")
+    comparisons = [r.to_json() for r in rows]
+    write_json(beside, {"schema": 1, "comparisons": comparisons})
+    differences = [Difference.from_json(r, str(beside)) for r in comparisons]
+    tables = summary_tables(result.metrics, differences=differences, models=models)
+    screen.say(*tables, *(f"note: {n}" for n in result.notes), f"metrics: {out}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,16 @@ from xalign_dist.pipeline import clean as clean_stage
 from xalign_dist.pipeline import score as score_stage
 from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.corpus import Sides
-from xalign_dist.pipeline.mine import mine_pair
+from xalign_dist.pipeline.manifest import digest, place_digest
+from xalign_dist.pipeline.mine import announce, mine_pair
+from xalign_dist.pipeline.rundir import local_only
 from xalign_dist.records import ORIGIN_PARALLEL, SCORED_PAIR
+from xalign_dist.runtime.scoring import embed_buckets
+from xalign_dist.runtime.search import neighbour_search, stands_alone
 from xalign_dist.runtime.session import Resources, ray_session
-from xalign_dist.runtime.shards import shard_pool
-from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus
+from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus, open_embedded
 from xalign_dist.scoring import AuditEntry, write_audit
+from xalign_dist.scoring.stage import stage
 
 # Files of a stage that are not its result; Parquet readers pass over names with an underscore.
 WORK = "_work"
@@ -56,7 +63,7 @@ def plain_corpus(path: str, kind: str, columns: dict[str, str], **languages: str
     known = {k: v for k, v in languages.items() if v is not None}
     corpus = CorpusConfig.model_validate({"path": path, "kind": kind, "columns": columns, **known})
     try:
-        next(read_corpus(corpus))
+        next(read_corpus(corpus, rows_per_chunk=200))  # enough to learn what is missing
     except DataError as err:
         if "says which language" not in err.problem:
             raise
@@ -88,7 +95,7 @@ def output_folder(out: str) -> Path:
     Raises:
         OutputError: not possible.
     """
-    folder = Path(out)
+    folder = Path(local_only(out, "clean, score, mine and encode"))
     try:
         (folder / WORK).mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -101,15 +108,28 @@ def _vectors(
     model: str,
     config: RunConfig,
     folder: Path,
-    resources: Resources,
+    resources: Callable[[], Resources],
     screen: Screen,
     view: int | None,
 ) -> VectorStore:
+    """``resources`` is asked for only where a text has no vector yet, so that it may start Ray."""
     unique = len(set(texts))
     encoder = config.encoder.model_copy(update={"model": model})
+    job, home = EmbedJob(model, encoder, config.runtime.embed_batch, view), str(folder / WORK / "vectors")
     with screen.stage("embed", unique, "texts") as advance:
-        job = EmbedJob(model, encoder, config.runtime.embed_batch, view)
-        return embed_corpus(texts, job, str(folder / WORK / "vectors"), config.runtime, resources, advance)
+        there = open_embedded(texts, job, home)
+        if there is not None:
+            advance(unique)
+            return there
+        return embed_corpus(texts, job, home, config.runtime, resources(), advance)
+
+
+@contextlib.contextmanager
+def _cluster_if_asked(config: RunConfig, folder: Path) -> Iterator[Callable[[], Resources]]:
+    """Starts or joins Ray when it is first called: what is done already, or fits here, needs none."""
+    with contextlib.ExitStack() as session:
+        log = str(folder / WORK / "run.log")
+        yield functools.cache(lambda: session.enter_context(ray_session(config.runtime, log)))
 
 
 def score_file(
@@ -121,18 +141,36 @@ def score_file(
     screen: Screen,
     **languages: str | None,
 ) -> dict[str, Any]:
-    """Score the pairs of a file into ``out``/pairs.parquet and ``out``/audit.json."""
-    table, rejected = read_records(pairs, "pairs", columns, **languages)
+    """Score the pairs of a file into ``out``/pairs.parquet and ``out``/audit.json.
+
+    The corpus is read once as a stream and laid out under ``out``/_work; vectors stay there.
+    """
+    corpus = plain_corpus(pairs, "pairs", columns, **languages)
     folder = output_folder(out)
-    with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
-        texts = table["src"].to_pylist() + table["tgt"].to_pylist()
-        vectors = _vectors(texts, model, config, folder, resources, screen, None)
-    with screen.stage("score", table.num_rows, "pairs") as advance:
-        counts = score_stage.score(
-            table, vectors, config.scoring, config.pairs.target_noise, folder, round_=0, seed=config.seed
-        )
-        advance(table.num_rows)
-    return counts | {"rejected": rejected}
+    work = (folder / WORK).absolute()
+    name, settings = digest(corpus.model_dump(), place_digest(pairs)), config.scoring
+    layout = digest(name, settings.block_rows, settings.min_pairs, config.seed)
+    encoder = config.encoder.model_copy(update={"model": model})
+    job = EmbedJob(model, encoder, config.runtime.embed_batch)
+    with ray_session(config.runtime, str(work / "run.log")) as resources:
+        with screen.stage("read", None, "pairs") as advance:
+            staged = stage(
+                read_corpus(corpus),
+                work / f"pairs-{layout}",
+                settings.block_rows,
+                settings.min_pairs,
+                config.seed,
+                advance=advance,
+            )
+        with screen.stage("embed", None, "texts") as advance:
+            identity = f"{job.fingerprint()}-{name}"
+            home = work / "vectors" / identity
+            store = embed_buckets(staged, home, job, config.runtime, resources, advance)
+        with screen.stage("score", staged.rows, "pairs") as advance:
+            target, seed = config.pairs.target_noise, config.seed
+            return score_stage.score_staged(
+                staged, store, identity, settings, target, folder, round_=0, seed=seed, advance=advance
+            )
 
 
 def mine_files(
@@ -157,15 +195,16 @@ def mine_files(
         )
     folder = output_folder(out)
     layer = config.mining.view_layer if config.mining.second_view == "layer" else None
-    with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
+    settings, sides, index = config.mining, Sides.of(left, right), folder / WORK / "index"
+    alone, rows = stands_alone(config.runtime), (sides.source.num_rows, sides.target.num_rows)
+    with _cluster_if_asked(config, folder) as resources:
         texts = left["text"].to_pylist() + right["text"].to_pylist()
         vectors = _vectors(texts, model, config, folder, resources, screen, layer)
         with screen.stage("mine", right.num_rows, "sentences") as advance:
-            shards = resources.shards(config.mining.shards)
-            settings = config.mining
-            with shard_pool(folder / WORK, shards, settings.index, settings.recall) as search:
+            with neighbour_search(settings, index, rows, resources, alone=alone, say=screen.say) as search:
+                announce(screen, search, [sides], vectors)
                 result = mine_pair(
-                    Sides.of(left, right), vectors, None, settings, search, round_=0, seed=config.seed
+                    sides, vectors, None, settings, search, index / "known", round_=0, seed=config.seed
                 )
             advance(right.num_rows)
     write_table(result.pairs, str(folder / score_stage.PAIRS_FILE))
@@ -187,7 +226,7 @@ def encode_file(
     table, rejected = read_records(source, "sentences", columns)
     folder = output_folder(out)
     texts = table["text"].to_pylist()
-    with ray_session(config.runtime, str(folder / WORK / "run.log")) as resources:
+    with _cluster_if_asked(config, folder) as resources:
         vectors_ND = _vectors(texts, model, config, folder, resources, screen, None)(texts)
     flat = pa.array(vectors_ND.reshape(-1))
     embedding = pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1])

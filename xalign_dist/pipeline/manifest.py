@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 import xalign_dist
 from xalign_dist.errors import OutputError
 from xalign_dist.pipeline.rundir import write_json
@@ -36,12 +38,23 @@ def file_digest(path: Path) -> str:
     return hasher.hexdigest()[:16]
 
 
+def place_digest(path: str) -> str:
+    """What tells a changed corpus apart: content of a local file; of others names, sizes and times."""
+    local = Path(path)
+    if local.exists():
+        return file_digest(local)
+    filesystem, pattern = fsspec.core.url_to_fs(path)
+    found = filesystem.glob(pattern, detail=True)
+    return digest({name: [v.get(k) for k in ("size", "mtime", "ETag")] for name, v in found.items()})
+
+
 class Manifest:
     """The stages of one run directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, committed: Callable[[], None] | None = None) -> None:
+        """Of the run at ``root``; ``committed`` is called whenever a stage is recorded."""
         self.path = root / "manifest.json"
-        self.root = root
+        self.root, self._committed = root, committed
         self.stages: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             try:
@@ -81,6 +94,8 @@ class Manifest:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         write_json(self.path, {"schema": 1, "versions": versions(), "stages": self.stages})
+        if self._committed is not None:
+            self._committed()
         return counts
 
 

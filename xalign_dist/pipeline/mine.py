@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from xalign_dist.config import MiningConfig
 from xalign_dist.corpora.tables import write_table
-from xalign_dist.mining import KnnSearch, Ledger, MiningResult, mine
-from xalign_dist.pipeline.console import Advance
+from xalign_dist.mining import Ledger, MiningResult, Neighbours, mine_from_neighbours
+from xalign_dist.mining.consistency import rescored
+from xalign_dist.mining.known import BlockSearch, KnownLists, Rows
+from xalign_dist.mining.plan import describe
+from xalign_dist.pipeline.console import Advance, Screen
 from xalign_dist.pipeline.context import RunContext
 from xalign_dist.pipeline.corpus import Sides
+from xalign_dist.pipeline.manifest import digest
 from xalign_dist.pipeline.rundir import write_json
 from xalign_dist.pipeline.score import AUDIT_FILE, PAIRS_FILE
-from xalign_dist.runtime.shards import shard_pool
+from xalign_dist.records import Float32
+from xalign_dist.runtime.search import Search, neighbour_search
 from xalign_dist.runtime.vectors import VectorStore
 from xalign_dist.scoring import AuditEntry, write_audit
 
 LEDGER = "ledger"
+
+
+def announce(screen: Screen, search: Search, sides: Iterable[Sides], vectors: VectorStore) -> None:
+    """Say which index every search will take, its memory and time, before the first one starts.
+
+    Raises:
+        ResourceError: one does not fit, with the numbers.
+    """
+    dim, plans = vectors.main.shape[1], []
+    for one in sides:
+        rows = one.source.num_rows, one.target.num_rows
+        plans += [search.plan(rows[1], dim, rows[0]), search.plan(rows[0], dim, rows[1])]
+    screen.say(f"      {describe(plans)}")
 
 
 def mine_pair(
@@ -27,25 +46,32 @@ def mine_pair(
     vectors: VectorStore,
     second: VectorStore | None,
     config: MiningConfig,
-    search: KnnSearch,
+    search: BlockSearch,
+    known: Path,
     *,
     round_: int,
     seed: int,
 ) -> MiningResult:
-    """Mine one language pair.
+    """Mine one language pair. Lists that an earlier, killed or smaller run found are not searched again.
 
     Args:
-        search: finds neighbours, over shards or in this process.
         second: another encoder's vectors as the second view; None: the view in ``vectors``.
+        search: finds neighbours over shards.
+        known: folder of the lists of this language pair, for any encoder.
     """
-    source, target = sides.source["text"].to_pylist(), sides.target["text"].to_pylist()
-    views = [(vectors(source), vectors(target))]
-    if config.second_view != "none":
-        left = vectors.second(source) if second is None else second(source)
-        right = vectors.second(target) if second is None else second(target)
-        if left is not None and right is not None:
-            views.append((left, right))
-    return mine(sides.source, sides.target, search, views, config, round_, seed)
+    texts = sides.source["text"].to_pylist(), sides.target["text"].to_pylist()
+    rows = [vectors.rows(side) for side in texts]
+    source, target = (Rows(vectors.keys[r], vectors.main.take(r, axis=0)) for r in rows)
+    lists = KnownLists(known / vectors.encoder, config.neighbours).both(search, source, target)
+    views: tuple[Neighbours | None, Neighbours | None] = (None, None)
+    others: list[Float32] = []
+    if config.second_view != "none" and second is not None:
+        others = [second(side) for side in texts]
+    elif config.second_view != "none" and vectors.view is not None:
+        others = [vectors.view.take(r, axis=0) for r in rows]
+    if others:
+        views = rescored(lists[0], *others), rescored(lists[1], *others[::-1])
+    return mine_from_neighbours(sides.source, sides.target, *lists, *views, config, round_=round_, seed=seed)
 
 
 def mine_round(
@@ -58,13 +84,17 @@ def mine_round(
 ) -> dict[str, Any]:
     """Mine every language pair of a round, pass the candidates through the ledger, write pairs and audit."""
     config, home = context.config, context.run.round(number)
-    shards = context.resources.shards(config.mining.shards)
     entries, tables = [], []
-    with shard_pool(
-        context.run.corpus / "_index", shards, config.mining.index, config.mining.recall
+    index, settings = context.run.corpus / "_index", config.mining
+    alone = config.runtime.address is None and context.resources.nodes == 1
+    rows = [side.num_rows for one in sides.values() for side in (one.source, one.target)]
+    with neighbour_search(
+        settings, index, rows, lambda: context.resources, alone=alone, say=context.screen.say
     ) as search:
-        for one in sides.values():
-            result = mine_pair(one, vectors, second, config.mining, search, round_=number, seed=config.seed)
+        announce(context.screen, search, sides.values(), vectors)
+        for key, one in sides.items():
+            known = index / digest(*key)
+            result = mine_pair(one, vectors, second, settings, search, known, round_=number, seed=config.seed)
             entries.append(AuditEntry(**result.audit))
             tables.append(result.pairs)
             advance(one.target.num_rows)

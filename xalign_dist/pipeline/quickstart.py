@@ -16,7 +16,7 @@ from xalign_dist.errors import OutputError
 from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.quickstart_data import QuickstartData, build_quickstart_data
 from xalign_dist.pipeline.rounds import run_all
-from xalign_dist.pipeline.rundir import write_text
+from xalign_dist.pipeline.rundir import local_only, write_text
 from xalign_dist.pipeline.truth import Truth
 from xalign_dist.records import ENGLISH
 
@@ -33,7 +33,7 @@ _SETTINGS: dict[str, Any] = {
 
 def quickstart(out: str, seed: int, overrides: list[str], screen: Screen) -> Path:
     """Build the data, run every stage, check the estimates against the hidden truth."""
-    folder = Path(out) / "data"
+    folder = Path(local_only(out, "quickstart")) / "data"
     with screen.stage("read catalogs from installed packages"):
         data = build_quickstart_data(str(_claimed(folder)), seed)
     config = quickstart_config(data, seed, overrides)

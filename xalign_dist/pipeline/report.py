@@ -7,7 +7,7 @@ from pathlib import Path
 from xalign_dist.errors import DataError
 from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.context import RunContext
-from xalign_dist.pipeline.rundir import write_text
+from xalign_dist.pipeline.rundir import local_only, write_text
 from xalign_dist.reporting.against import compare_runs
 from xalign_dist.reporting.model_card import model_card
 from xalign_dist.reporting.report import write_report
@@ -27,7 +27,9 @@ def report_directory(run: str) -> str:
 
     Raises:
         DataError: no run there.
+        OutputError: a URI.
     """
+    local_only(run, "report")
     if not (Path(run) / "manifest.json").exists():
         raise DataError(f"{run}: no run directory (no manifest.json)", "give the --out of an `xalign run`")
     return write_report(run)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 from rich.markup import escape
 
 from xalign_dist.baselines.infonce import infonce_config
 from xalign_dist.config import RunConfig
 from xalign_dist.corpora.tables import read_table, write_table
-from xalign_dist.pairs.select import select_pairs
+from xalign_dist.pairs.select import require_pairs, select_pairs
 from xalign_dist.pipeline import clean as clean_stage
 from xalign_dist.pipeline.console import Advance, Screen, run_stage
 from xalign_dist.pipeline.context import RunContext, open_run
 from xalign_dist.pipeline.corpus import Corpus, open_corpus
 from xalign_dist.pipeline.evaluate import evaluate_run, retrieval_accuracy
-from xalign_dist.pipeline.manifest import digest, file_digest
+from xalign_dist.pipeline.manifest import digest, file_digest, place_digest
 from xalign_dist.pipeline.mine import mine_round
 from xalign_dist.pipeline.report import report_run
-from xalign_dist.pipeline.score import PAIRS_FILE, score, thresholds
+from xalign_dist.pipeline.score import PAIRS_FILE, score_table, thresholds
 from xalign_dist.pipeline.train import VOCABULARY_FILE, Slice, train_slice, write_vocabulary
 from xalign_dist.pipeline.truth import Truth
-from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus, is_embedded
+from xalign_dist.runtime.metrics import observe
+from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus, open_embedded
 from xalign_dist.scoring import AuditEntry, read_audit, write_audit
 
 ADAPTIVE, INFONCE = "adaptive", "infonce"
@@ -54,25 +54,15 @@ def prepare(context: RunContext) -> Corpus:
 
     inputs = digest(
         [c.model_dump() for c in config.corpora],
-        [_stamp(p) for c in config.corpora for p in (c.path, c.target_path) if p is not None],
+        [place_digest(p) for c in config.corpora for p in (c.path, c.target_path) if p is not None],
         config.cleaning.model_dump(),
         config.pairs.test_share,
         config.pairs.dev_share,
-        None if config.evaluation.dev_pairs is None else _stamp(config.evaluation.dev_pairs),
+        None if config.evaluation.dev_pairs is None else place_digest(config.evaluation.dev_pairs),
     )
     outputs = [run.corpus / "rejects.parquet", run.corpus / VOCABULARY_FILE]
     run_stage(context.screen, context.manifest, "clean", "clean the corpora", inputs, outputs, work)
     return open_corpus(config, run.corpus)
-
-
-def _stamp(path: str) -> str:
-    """What tells a changed corpus apart: content of a local file; of others names, sizes and times."""
-    local = Path(path)
-    if local.exists():
-        return file_digest(local)
-    filesystem, pattern = fsspec.core.url_to_fs(path)
-    found = filesystem.glob(pattern, detail=True)
-    return digest({name: [v.get(k) for k in ("size", "mtime", "ETag")] for name, v in found.items()})
 
 
 def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> VectorStore:
@@ -82,13 +72,18 @@ def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> Vector
     mines = bool(corpus.sides) and config.mining.second_view == "layer"
     layer = config.mining.view_layer if mines else None
     job = EmbedJob(model, config.encoder, config.runtime.embed_batch, layer)
-    if is_embedded(texts, job, str(context.run.vectors)):
+    there = open_embedded(texts, job, str(context.run.vectors))
+    if there is not None:
         context.screen.skipped(title)
-        return embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources)
+        return there
     with context.screen.stage(title, len(texts), "texts") as advance:
 
+        def counted(rows: int) -> None:
+            observe("xalign_rows", rows, stage=title)
+            advance(rows)
+
         def work() -> dict[str, object]:
-            embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources, advance)
+            embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources, counted)
             return {"texts": len(texts)}
 
         context.manifest.run(title, digest(job.fingerprint(), texts), [context.run.vectors], work)
@@ -96,8 +91,13 @@ def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> Vector
 
 
 def one_round(context: RunContext, corpus: Corpus, reference: VectorStore, number: int) -> None:
-    """Score, mine, train. The trained encoder mines once it passes the reference on the dev pairs."""
-    home = context.run.round(number)
+    """Score, mine, train."""
+    label_round(context, corpus, reference, number)
+    _train(context, reference, number)
+
+
+def label_round(context: RunContext, corpus: Corpus, reference: VectorStore, number: int) -> None:
+    """Score and mine. The trained encoder mines once it passes the reference on the dev pairs."""
     vectors, second = reference, None
     if number > 1:
         trained = embed(
@@ -107,11 +107,22 @@ def one_round(context: RunContext, corpus: Corpus, reference: VectorStore, numbe
             f"round {number}: embed with the trained encoder",
         )
         vectors, second = _who_mines(context, corpus, reference, trained, number)
+    find_pairs(context, corpus, vectors, second, number)
+
+
+def find_pairs(
+    context: RunContext, corpus: Corpus, vectors: VectorStore, second: VectorStore | None, number: int
+) -> None:
+    """Score the parallel text and mine the rest: what round ``number`` trains on."""
+    home = context.run.round(number)
     _score(context, corpus, vectors, number)
     _mine(context, corpus, vectors, second, number)
     entries = [e for part in ("parallel", "mined") for e in _audit_of(home / part)]
+    for entry in entries:
+        if entry.noise_estimated is not None:
+            tags = {"src_lang": entry.src_lang, "tgt_lang": entry.tgt_lang, "source": entry.source}
+            observe("xalign_noise_share", entry.noise_estimated, **tags)
     write_audit(entries, home / "audit.json")
-    _train(context, reference, number)
 
 
 def _audit_of(folder: Path) -> list[AuditEntry]:
@@ -146,27 +157,19 @@ def _score(context: RunContext, corpus: Corpus, vectors: VectorStore, number: in
         f"round {number}: score parallel pairs",
         inputs,
         [out / PAIRS_FILE, out / "audit.json"],
-        lambda advance: _advanced(
-            advance,
-            score(
-                corpus.pairs,
-                vectors,
-                config.scoring,
-                config.pairs.target_noise,
-                out,
-                round_=number,
-                seed=config.seed,
-            ),
-            "pairs",
+        lambda advance: score_table(
+            corpus.pairs,
+            vectors,
+            config.scoring,
+            config.pairs.target_noise,
+            out,
+            round_=number,
+            seed=config.seed,
+            advance=advance,
         ),
         corpus.pairs.num_rows,
         "pairs",
     )
-
-
-def _advanced(advance: Advance, counts: dict[str, object], key: str) -> dict[str, object]:
-    advance(int(str(counts[key])))
-    return counts
 
 
 def _mine(
@@ -208,7 +211,7 @@ def training_pairs(context: RunContext, number: int) -> pa.Table:
         context.config.pairs,
         context.config.mining.min_confidence,
     )
-    return selection.pairs
+    return require_pairs(selection)
 
 
 def _train(context: RunContext, reference: VectorStore, number: int) -> None:

@@ -16,7 +16,7 @@ from xalign_dist.config import RunConfig, dump_config
 from xalign_dist.errors import OutputError
 
 # Settings that change how a run is carried out but not what it computes.
-_OPERATIONAL = ("runtime",)
+_OPERATIONAL = ("runtime", "tracking")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,6 +49,25 @@ def publish_model(trained: Path, model: Path) -> None:
     aside.rename(model)
 
 
+def is_uri(out: str) -> bool:
+    """Whether ``out`` is on an object store."""
+    return "://" in out
+
+
+def local_only(out: str, verb: str) -> str:
+    """``out``, of a verb that does not write to object stores.
+
+    Raises:
+        OutputError: it is a URI.
+    """
+    if "://" in out:
+        raise OutputError(
+            f"{out}: xalign {verb} writes to a file system; object stores are for `xalign run` and `train`",
+            "use a local or shared file system path (NFS, EFS, Filestore), and copy the results",
+        )
+    return out
+
+
 @dataclass(frozen=True)
 class RunDir:
     """Paths inside a run directory; docs/formats.md describes the files."""
@@ -62,11 +81,6 @@ class RunDir:
         Raises:
             OutputError: not writable, not a directory, or another config's results.
         """
-        if "://" in out:
-            raise OutputError(
-                f"{out}: a run directory must be a path that every worker sees",
-                "use a local or shared file system path (NFS, EFS, Filestore)",
-            )
         run = RunDir(Path(out).resolve())
         try:
             run.root.mkdir(parents=True, exist_ok=True)

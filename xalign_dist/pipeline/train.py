@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from xalign_dist.config import ObjectiveConfig
 from xalign_dist.corpora.tables import write_table
 from xalign_dist.encoder import load_encoder
-from xalign_dist.pairs.write import write_training_set
+from xalign_dist.encoder.model import Side
+from xalign_dist.errors import DataError
+from xalign_dist.pairs.ragged import Ragged
+from xalign_dist.pairs.store import TrainingSet
+from xalign_dist.pairs.write import BLOCK_ROWS, write_training_set
+from xalign_dist.pipeline.console import Advance
 from xalign_dist.pipeline.context import RunContext
+from xalign_dist.records import Float32
 from xalign_dist.runtime.train import train as train_on_ray
 from xalign_dist.runtime.vectors import VectorStore
 from xalign_dist.training.job import TrainJob
+from xalign_dist.training.run import batch_plan
+
+_log = logging.getLogger(__name__)
 
 VOCABULARY_FILE = "vocabulary.parquet"
 
@@ -44,7 +56,7 @@ def train_slice(
     objective: ObjectiveConfig,
     reference: VectorStore | None,
     previous: Path | None,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> dict[str, Any]:
     """Train one round of one arm and save its encoder at ``run.arm(arm, round) / model``.
 
@@ -71,26 +83,83 @@ def train_slice(
         init_checkpoint=None if previous is None else str(previous),
         vocabulary_texts=str(context.run.corpus / VOCABULARY_FILE),
         telemetry=str(context.run.telemetry(part.arm)),
+        tracking=config.tracking,
     )
-    write_set(job, pairs, reference)
-    result = train_on_ray(job, config.runtime, str(home / "ray"), lambda _: advance(1))
+    left_out = write_set(job, pairs, reference)
+    batch_plan(job, TrainingSet.open(job.training_set))  # its faults show before workers start
+    result = train_on_ray(job, config.runtime, str(home / "ray"), _shown(advance), context.screen.say)
     return {
-        "pairs": pairs.num_rows,
+        "pairs": pairs.num_rows - left_out,
+        "pairs_without_tokens": left_out,
         "steps": result.steps,
+        "steps_skipped": result.skipped,
         "loss": result.final_loss,
         "pairs_per_second": result.pairs_per_second,
     }
 
 
-def write_set(job: TrainJob, pairs: pa.Table, reference: VectorStore | None) -> None:
-    """Texts are tokenised once, to ids of the whole vocabulary (a trimmed encoder looks its rows up)."""
-    encoder = load_encoder(job.model, job.encoder, torch.device("cpu"))
-    src, tgt = pairs["src"].to_pylist(), pairs["tgt"].to_pylist()
-    write_training_set(
-        job.training_set,
-        pairs,
-        encoder.full_ids(src, side="query"),
-        encoder.full_ids(tgt, side="passage"),
-        None if reference is None else reference(src),
-        None if reference is None else reference(tgt),
-    )
+def _shown(advance: Advance) -> Callable[[dict[str, Any]], None]:
+    """What a person sees of each step: smoothed pairs/s, loss, in-batch accuracy; skipped steps once any."""
+    rate = skipped = 0.0
+
+    def on_step(record: dict[str, Any]) -> None:
+        nonlocal rate, skipped
+        rate += (record["pairs_per_second"] - rate) * (0.1 if rate else 1.0)
+        skipped += record["skipped"]
+        note = f"{rate:,.0f} pairs/s, loss {record['loss']:.3f}, accuracy {record['accuracy']:.2f}"
+        advance(1, f"{note}, {skipped:.0f} skipped" if skipped else note)
+
+    return on_step
+
+
+def write_set(job: TrainJob, pairs: pa.Table, reference: VectorStore | None) -> int:
+    """Texts are tokenised once, to ids of the whole vocabulary (a trimmed encoder looks its rows up).
+
+    Returns:
+        Pairs left out, because a side has no token that the model knows; a warning says so.
+
+    Raises:
+        DataError: no pair is left.
+    """
+    src, tgt, empty = _tokens(job, pairs)
+    if empty.any():
+        first = pairs.slice(int(empty.argmax()), 1).to_pylist()[0]
+        problem = (
+            f"{int(empty.sum())} of {pairs.num_rows} pairs have a side that tokenises to nothing that "
+            f"{job.model} knows, first {first['src_id']!r}: {first['src'][:40]!r} / {first['tgt'][:40]!r}"
+        )
+        if empty.all():
+            raise DataError(problem, "use an encoder.model that knows these scripts, or mend the corpora")
+        _log.warning("%s; left out", problem)
+        pairs, src, tgt = pairs.filter(pa.array(~empty)), src.where(~empty), tgt.where(~empty)
+    references = (None if reference is None else LookedUp(reference, pairs[side]) for side in ("src", "tgt"))
+    write_training_set(job.training_set, pairs, src, tgt, *references)
+    return int(empty.sum())
+
+
+def _tokens(job: TrainJob, pairs: pa.Table) -> tuple[Ragged, Ragged, npt.NDArray[np.bool_]]:
+    """Ids of both sides, and which pairs have a side that says nothing, bool ``[N]``."""
+    # Only its tokenizer is used here, maybe on a machine without the GPU that flash attention needs.
+    config = job.encoder.model_copy(update={"attention": "auto", "lora_rank": None})
+    encoder = load_encoder(job.model, config, torch.device("cpu"))
+    empty_N = np.zeros(pairs.num_rows, np.bool_)
+
+    def ids(column: str, side: Side) -> Iterator[Ragged]:
+        for start in range(0, pairs.num_rows, BLOCK_ROWS):
+            found = encoder.full_ids(pairs[column].slice(start, BLOCK_ROWS).to_pylist(), side=side)
+            empty_N[start : start + BLOCK_ROWS] |= encoder.says_nothing(found, side=side)
+            yield Ragged.of(found)
+
+    return Ragged.concatenate(ids("src", "query")), Ragged.concatenate(ids("tgt", "passage")), empty_N
+
+
+class LookedUp:
+    """Vectors of a column of texts, looked up when a block of them is asked for."""
+
+    def __init__(self, vectors: VectorStore, texts: pa.ChunkedArray) -> None:
+        self._vectors, self._texts = vectors, texts
+        self.shape = (len(texts), vectors.main.shape[1])
+
+    def __getitem__(self, rows: slice) -> Float32:
+        start, stop, _ = rows.indices(len(self._texts))
+        return self._vectors(self._texts.slice(start, stop - start).to_pylist())

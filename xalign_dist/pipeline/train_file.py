@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from xalign_dist.config import RunConfig
-from xalign_dist.pairs.select import select_pairs
+from xalign_dist.errors import DataError
+from xalign_dist.pairs.select import require_pairs, select_pairs
 from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.context import open_run
 from xalign_dist.pipeline.files import scored_or_plain
@@ -31,7 +32,8 @@ def train_file(
     parallel, found = table.filter(pc.invert(mined)), table.filter(mined)
     groups = {tuple(g.values()) for g in parallel.select(["src_lang", "tgt_lang", "source"]).to_pylist()}
     limits = {(g[0], g[1], g[2]): config.mining.min_confidence for g in groups}
-    chosen = select_pairs(parallel, found, limits, config.pairs, config.mining.min_confidence).pairs
+    chosen = require_pairs(select_pairs(parallel, found, limits, config.pairs, config.mining.min_confidence))
+    _check_size(chosen.num_rows, config.training.batch_pairs)
     texts = chosen["src"].to_pylist() + chosen["tgt"].to_pylist()
     with open_run(config, out, screen) as context:
         write_vocabulary(texts, context.run.corpus / VOCABULARY_FILE)
@@ -46,3 +48,13 @@ def train_file(
         counts = train_stage(context, part, chosen, config, reference, None, "train")
         publish_model(context.run.arm(part.arm, 1) / "model", context.run.model)
         return counts
+
+
+def _check_size(pairs: int, batch_pairs: int) -> None:
+    # The plan of batches looks closer, at distinct texts; but only once everything has been embedded.
+    if pairs < batch_pairs:
+        raise DataError(
+            f"the batch is larger than the data: training.batch_pairs is {batch_pairs}, but only {pairs} "
+            "pairs are left to train on",
+            f"lower training.batch_pairs to {max(pairs, 2)} or less, or add data",
+        )

@@ -46,11 +46,11 @@ def ablation_html(rows: Sequence[Difference]) -> str:
 def ablation_table(rows: Sequence[Difference]) -> Table:
     """A rich table: arms down, difference to the full method with interval and corrected p.
 
-    A part helps where the full method is better without chance explaining it (green).
+    A part that an arm lacks helps where the full method is better without chance explaining it (green).
     """
     table = Table(
         title="Full method minus each arm",
-        caption="green: the part helps; red: it hurts; corrected p < 0.05",
+        caption="green: the full method is better; red: worse; corrected p < 0.05",
         box=HORIZONTALS,
         pad_edge=False,
         title_justify="left",

@@ -52,6 +52,7 @@ def summary_tables(
     groups: Mapping[str, str] | None = None,
     audits: Audits | None = None,
     differences: Sequence[Difference] = (),
+    models: Sequence[str] = (),
 ) -> list[Table]:
     """What a run found, readable at 80 columns; a table without data is left out.
 
@@ -60,44 +61,56 @@ def summary_tables(
         groups: language -> ``high`` or ``low`` (``run_data.language_groups``). None: not grouped.
         audits: per round, entries of audit.json: numbers of pairs, and the audit without a truth.
         differences: paired tests, which colour the gains. Empty: not coloured.
+        models: side by side in this order, the first against the others. Empty: the arms of a run.
     """
     results = Results(metrics, groups or {})
     found = [
-        results_table(results, differences),
+        results_table(results, differences, models),
         audit_table(audits or {}, metrics),
         mining_table(audits or {}, metrics),
     ]
     return [t for t in found if t is not None]
 
 
-def results_table(results: Results, differences: Sequence[Difference] = ()) -> Table | None:
+def results_table(
+    results: Results, differences: Sequence[Difference] = (), models: Sequence[str] = ()
+) -> Table | None:
     """Before, fixed InfoNCE, adaptive: retrieval by language and group, then averages of each task.
 
-    A run without an adaptive arm (models side by side) shows every model and no gains.
+    With ``models`` those in their order, and the gains of the first over the others. A run without an
+    adaptive arm shows every model and no gains.
     """
     if not results.rows:
         return None
-    arms = [m for m in (INITIAL, INFONCE, ADAPTIVE) if m in results.models]
-    models = arms if ADAPTIVE in arms else results.models
-    baselines = gain_baselines(results) if ADAPTIVE in arms else []
-    three = ": before training, fixed-temperature InfoNCE, adaptive" if ADAPTIVE in arms else ""
+    shown, ours, baselines = _columns(results, models)
+    three = ": before training, fixed-temperature InfoNCE, adaptive" if ours == ADAPTIVE else ""
     table = _table(
         f"Results on held-out text{three}",
         "in %, gains in points; similarity gap as cosine"
         + ("; green, red: p < 0.05 (Holm)" if differences else ""),
     )
     table.add_column("")
-    for model in models:
+    for model in shown:
         table.add_column(Text(_SHORT.get(model, model)), justify="right", overflow="fold")
     for baseline in baselines:
-        table.add_column(Text(f"vs. {_SHORT[baseline]}"), justify="right", no_wrap=True)
-    writer = _Writer(table, results, models, baselines, differences)
+        table.add_column(Text(f"vs. {_SHORT.get(baseline, baseline)}"), justify="right", overflow="fold")
+    writer = _Writer(table, results, shown, ours, baselines, differences)
     for task in results.tasks(_BY_LANGUAGE)[:1]:
         writer.languages(task)
     rest = [row for row in results.headline_rows() if row[0] not in results.tasks(_BY_LANGUAGE)[:1]]
     for task, metric in rest:
         writer.averages(task, metric)
     return table
+
+
+def _columns(results: Results, models: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """Models shown, the one that is compared, and those it is compared with."""
+    if models:
+        return list(models), models[0], list(models[1:])
+    arms = [m for m in (INITIAL, INFONCE, ADAPTIVE) if m in results.models]
+    if ADAPTIVE in arms:
+        return arms, ADAPTIVE, gain_baselines(results)
+    return results.models, "", []
 
 
 class _Writer:
@@ -108,11 +121,12 @@ class _Writer:
         table: Table,
         results: Results,
         models: Sequence[str],
+        ours: str,
         baselines: Sequence[str],
         differences: Sequence[Difference],
     ) -> None:
-        self.table, self.results = table, results
-        self.models, self.baselines, self.differences = models, baselines, differences
+        self.table, self.results, self.models = table, results, models
+        self.ours, self.baselines, self.differences = ours, baselines, differences
 
     def languages(self, task: str) -> None:
         """Every language under its group, and each group's mean."""
@@ -144,7 +158,7 @@ class _Writer:
         share = is_share(task)
         cells = [Text(formats.value(p.value if p else None, share)) for p in points]
         for baseline in self.baselines:
-            gain = self.results.gain(ADAPTIVE, baseline, task, metric, key)
+            gain = self.results.gain(self.ours, baseline, task, metric, key)
             verdict = common_verdict(find_differences(self.differences, task, metric, key, baseline))
             cells.append(Text(formats.signed(gain, share), style=_STYLE.get(verdict, "")))
         self.table.add_row(Text(label), *cells, style=style)

@@ -17,7 +17,14 @@ from xalign_dist.reporting.results import Results
 from xalign_dist.reporting.run_data import RunData, language_groups, load_run
 from xalign_dist.reporting.templating import environment
 from xalign_dist.reporting.verdict import judge
-from xalign_dist.reporting.view_corpus import AuditRow, audit_histograms, audit_rows, ledger_rows, mining_rows
+from xalign_dist.reporting.view_corpus import (
+    AuditRow,
+    audit_histograms,
+    audit_rows,
+    borderline_pairs,
+    ledger_rows,
+    mining_rows,
+)
 from xalign_dist.reporting.view_matrix import heat_maps
 from xalign_dist.reporting.view_results import (
     forests,
@@ -170,6 +177,7 @@ def _corpus_context(data: RunData) -> dict[str, Any]:
         "audit_axis": audit_axis,
         "audit_ticks": _ticks(audit_axis),
         "histograms": audit_histograms(data.audits),
+        "borderline": borderline_pairs(data.audits),
         "mining": mining,
         "mining_axis": mining_axis,
         "mining_ticks": _ticks(mining_axis),

@@ -152,13 +152,42 @@ def audit_histograms(audits: Audits) -> list[Histogram]:
     return []
 
 
+@dataclass(frozen=True, slots=True)
+class Borderline:
+    """The pairs of one group nearest to its threshold, surest first: (source, target, confidence, kept)."""
+
+    title: str
+    pairs: list[tuple[str, str, float, bool]]
+
+
+def borderline_pairs(audits: Audits) -> list[Borderline]:
+    """Of the last audit that carries examples."""
+    for _, entries in sorted(audits.items(), reverse=True):
+        found = [Borderline(_title(e), _examples(e)) for e in entries if e.get("examples")]
+        if found:
+            return found
+    return []
+
+
+def _examples(entry: Mapping[str, Any]) -> list[tuple[str, str, float, bool]]:
+    least = float(entry.get("threshold") or 0.0)
+    rows = [(str(x["src"]), str(x["tgt"]), float(x["confidence"])) for x in entry["examples"]]
+    # Confidences in the audit have six digits.
+    return [(src, tgt, sure, sure >= least - 1e-6) for src, tgt, sure in sorted(rows, key=lambda r: -r[2])]
+
+
+def _title(entry: Mapping[str, Any]) -> str:
+    source = entry.get("source")
+    return language_name(language_key(entry["src_lang"], entry["tgt_lang"])) + (
+        f" ({source})" if source else ""
+    )
+
+
 def _chart(entry: Mapping[str, Any]) -> Histogram:
     found = entry["histogram"]
-    key = language_key(entry["src_lang"], entry["tgt_lang"])
-    title = language_name(key) + (f" ({entry['source']})" if entry.get("source") else "")
     share = _noise(entry)
     return histogram(
-        title,
+        _title(entry),
         [float(v) for v in found["edges"]],
         [float(v) for v in found["observed"]],
         [float(v) for v in found["null"]],

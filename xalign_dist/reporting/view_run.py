@@ -31,6 +31,8 @@ _MAIN_CURVES = (
 )
 _MORE_CURVES = (
     ("effective_negatives", "Effective negatives", "How many negatives carry a row's gradient.", True),
+    ("effective_pairs", "Effective pairs", "Share of the batch that the confidences leave.", True),
+    ("masked_share", "Masked negatives", "Probable translations among them.", True),
     ("uniformity", "Uniformity", "Less is more evenly spread.", False),
     ("lr", "Learning rate", "", True),
     ("pairs_per_second", "Pairs per second", "", True),
@@ -50,7 +52,7 @@ class Curves:
 
 
 def curves(telemetry: Mapping[str, Sequence[Mapping[str, Any]]]) -> Curves:
-    """A chart per figure that any arm recorded."""
+    """A chart per figure that moves in any arm: what is switched off stands still."""
     arms = sorted(telemetry, key=model_order)
     others = [a for a in arms if a not in MODEL_ORDER]
     styles = {a: model_style(a, others) for a in arms}
@@ -63,7 +65,7 @@ def curves(telemetry: Mapping[str, Sequence[Mapping[str, Any]]]) -> Curves:
                 xs, ys = _series(telemetry[arm], field)
                 if len(xs) > 1:
                     series.append((model_label(arm), styles[arm], xs, ys))
-            if any(any(ys) for _, _, _, ys in series):
+            if any(len(set(ys)) > 1 for _, _, _, ys in series):
                 out.append(line_chart(title, note, series, zero))
         return out
 

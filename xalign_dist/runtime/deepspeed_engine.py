@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,15 +12,19 @@ from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
     safe_set_full_optimizer_state,
+    safe_set_local_optimizer_state,
 )
 from torch import Tensor, nn
 
+from xalign_dist.config.deepspeed import deepspeed_config
 from xalign_dist.config.model import TrainingConfig
 from xalign_dist.encoder import Encoder
 from xalign_dist.encoder.precision import autocast_dtype
-from xalign_dist.runtime.deepspeed_config import deepspeed_config
+from xalign_dist.objective.gather import GradientMean
+from xalign_dist.training.compiled import compile_layers
+from xalign_dist.training.dropout import quicken_dropout
 from xalign_dist.training.embedding import add_rows_only
-from xalign_dist.training.engine import Autocast, EngineState, trainable
+from xalign_dist.training.engine import Autocast, EngineState, keep_casts, trainable
 from xalign_dist.training.optimizer import build_optimizer, set_rate
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -44,20 +49,26 @@ class DeepSpeedEngine:
         self._stage = int(self._settings["zero_optimization"]["stage"])
         native = self._settings["fp16"]["enabled"] or self._settings["bf16"]["enabled"]
         dtype = None if native else autocast_dtype(config.precision, self.device)
+        quicken_dropout(encoder)
         self._optimizer = build_optimizer(encoder, config)
         self._clip, self._norm = config.clip_norm, 0.0
         if self._stage == 0:
             # Stages 1 to 3 take gradients from autograd's hooks, parameter by parameter.
-            add_rows_only(encoder)
-            self._optimizer.register_step_pre_hook(self._clip_gradients)
+            self._mean_gradients = GradientMean(encoder.parameters(), add_rows_only(encoder))
+            self._optimizer.register_step_pre_hook(self._average_and_clip)
         # DeepSpeed would compile its shared-memory collectives at the first run on a CPU: a minute, and a
         # compiler that a user may not have, for what gloo does as well.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         module = Autocast(encoder, dtype).train()
+        if config.compile:
+            compile_layers(encoder, module)
         self._engine, *_ = deepspeed.initialize(
             model=module, optimizer=self._optimizer, config=self._settings, dist_init_required=False
         )
-        if self._stage > 0 and config.optimizer == "adamw":
+        if self._stage == 0:
+            # It would average after every chunk, and copy all gradients for that even on one worker.
+            self._engine.enable_backward_allreduce = False
+        elif config.optimizer == "adamw":
             self._make_moments()
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -74,6 +85,20 @@ class DeepSpeedEngine:
         set_rate(self._optimizer, rate)
         self._engine.step()
         return self._norm if self._stage == 0 else float(self._engine.get_global_grad_norm())
+
+    def discard(self) -> None:
+        """Forget the gradients added since the last step, wherever the stage keeps them."""
+        self._engine.zero_grad()
+        if self._stage == 0:
+            return
+        zero = self._engine.optimizer
+        zero.zero_grad(set_to_none=True)
+        if self._stage == 3:
+            zero.averaged_gradients = {}
+            return
+        for group in range(len(zero.bit16_groups)):
+            zero.averaged_gradients[group] = zero.all_grad_tensors[group] = None
+        zero.micro_step_id = -1  # offloaded gradients: the next ones replace these instead of adding to them
 
     def state(self) -> EngineState:
         """The whole state on rank 0; the other ranks take part in gathering it."""
@@ -101,6 +126,9 @@ class DeepSpeedEngine:
                 value = state.moments[f"{key}.{name}"].to(self.device)
                 if self._stage == 0:
                     self._optimizer.state[p][key].copy_(value)
+                elif self._stage == 3:
+                    size: int = p.ds_tensor.numel()  # type: ignore[attr-defined]
+                    safe_set_local_optimizer_state(p, _share(value, size), key)
                 else:
                     safe_set_full_optimizer_state(p, value, key)
 
@@ -113,6 +141,10 @@ class DeepSpeedEngine:
         )
         return context
 
+    def resting(self) -> AbstractContextManager[Any]:
+        """See :class:`Engine`. Under ZeRO 3 the copies would be all the weights that it shares out."""
+        return nullcontext() if self._stage == 3 else keep_casts(self.device)
+
     def _make_moments(self) -> None:
         for held in self._partitions():
             moments = {key: torch.zeros_like(held) for key in _MOMENTS}
@@ -122,8 +154,12 @@ class DeepSpeedEngine:
             # when the second group has none yet: its moments could never be read. So link before.
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
-    def _clip_gradients(self, *_: Any) -> None:
+    def _average_and_clip(self, *_: Any) -> None:
+        self._mean_gradients()
         self._norm = float(nn.utils.clip_grad_norm_(self.encoder.parameters(), self._clip))
+        if not math.isfinite(self._norm):  # without gradients the optimizer changes nothing
+            for p in self.encoder.parameters():
+                p.grad = None
 
     def _partitions(self) -> list[Tensor]:
         """The tensors that the optimizer updates on this rank."""
@@ -146,3 +182,13 @@ class DeepSpeedEngine:
 
     def _shape(self, p: nn.Parameter) -> torch.Size:
         return getattr(p, "ds_shape", p.shape)
+
+
+def _share(value: Tensor, size: int) -> Tensor:
+    """This rank's share of ``size`` numbers, the last ones filled with zeros.
+
+    DeepSpeed 0.19.8 fills up parameters that the world size does not divide, but not what is set whole.
+    """
+    first = torch.distributed.get_rank() * size
+    part = value.flatten()[first : first + size]
+    return nn.functional.pad(part, (0, size - part.numel()))

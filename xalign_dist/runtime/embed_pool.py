@@ -14,12 +14,14 @@ from xalign_dist.config import EncoderConfig, RuntimeConfig
 from xalign_dist.encoder import Embedder, load_encoder
 from xalign_dist.records import Float32
 from xalign_dist.runtime.faults import for_workers, users_errors
-from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.session import Resources, sliver
 
 SLICE_TEXTS = 1024
 
 
-@ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)
+# By name: else, inside a trial of Tune, it would be held to the trial's own reservation, which has no GPU.
+# Retries without end: while a node that is gone is not yet known to be, calls fail; restarts bound the rest.
+@ray.remote(num_cpus=0, max_restarts=3, max_task_retries=-1, scheduling_strategy="SPREAD")
 class EncoderActor:
     """Holds one encoder. Without GPU it uses ``threads`` cores."""
 
@@ -64,13 +66,12 @@ def embed_pool(
     model: str, encoder: EncoderConfig, runtime: RuntimeConfig, resources: Resources
 ) -> Iterator[PoolEmbedder]:
     """Start the pool for ``model``; its actors end with the block."""
+    resources = resources.now()
     count = resources.embed_actors(runtime)
-    threads = None if resources.gpus else max(1, resources.cpus // (count * resources.nodes))
-    gpus = 1 if resources.gpus else 0
+    options = {"num_cpus": sliver(), "num_gpus": resources.embed_gpus(runtime)}
+    settings = encoder.model_dump(mode="json"), runtime.embed_batch, resources.threads(count)
     actors = [
-        EncoderActor.options(num_gpus=gpus).remote(  # type: ignore[attr-defined]
-            for_workers(model), encoder.model_dump(mode="json"), runtime.embed_batch, threads
-        )
+        EncoderActor.options(**options).remote(for_workers(model), *settings)  # type: ignore[attr-defined]
         for _ in range(count)
     ]
     try:

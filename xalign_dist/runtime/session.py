@@ -5,20 +5,33 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
+import socket
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xalign_dist.config import RuntimeConfig
 from xalign_dist.errors import ResourceError
+from xalign_dist.runtime.demand import Demand
+from xalign_dist.runtime.waiting import check_training, node_groups, wait_for
 
 # Ray's sockets live under the temp dir, and a Unix socket path may have 107 bytes.
 _TEMP_ROOT_LIMIT = 40
+
+_ANSWER_SECONDS = 5.0
+_PROBE_SECONDS = 60.0
+AUTHENTICATE = (
+    "set RAY_AUTH_MODE=token and put the cluster's token of today into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+)
 
 _QUIET = {
     "RAY_DEDUP_LOGS": "1",
@@ -36,11 +49,42 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster can give. ``cpus`` and ``gpus`` are totals over all nodes."""
+    """What the cluster can give.
+
+    Attributes:
+        cpus: over all nodes.
+        gpus: over all nodes.
+        nodes: those that have CPUs; at least one.
+        least_cpus: to wait for, where nodes come and go (see :meth:`now`); 0: what is here stays as it is.
+    """
 
     cpus: int
     gpus: int
     nodes: int
+    least_cpus: int = 0
+
+    def now(self) -> Resources:
+        """What is there at this moment, of a cluster that was joined: asked at the start of each stage.
+
+        An autoscaler may have taken all nodes away meanwhile; then this waits for the first ones. Without
+        one it takes what there is.
+
+        Raises:
+            ResourceError: no node can ever come.
+        """
+        if not self.least_cpus:
+            return self
+        cpus = ray.cluster_resources().get("CPU", 0)
+        if cpus < self.least_cpus and (cpus < 1 or node_groups() != []):
+            wait_for(Demand("this stage", self.least_cpus, {"CPU": 1.0}, setting="runtime.min_cpus"))
+        return cluster_resources(self.least_cpus)
+
+    def threads(self, actors: int) -> int | None:
+        """Cores of each of ``actors`` that are spread over the nodes; None: they have GPUs.
+
+        No more than one node has, and no more than the actor's share of all.
+        """
+        return None if self.gpus else max(1, min(self.cpus // self.nodes, self.cpus // actors))
 
     def embed_actors(self, config: RuntimeConfig) -> int:
         """Embedding actors: as configured, else one per GPU, else one per 8 CPUs.
@@ -52,23 +96,35 @@ class Resources:
             return config.embed_actors
         return max(1, self.gpus or self.cpus // 8)
 
+    def embed_gpus(self, config: RuntimeConfig) -> float:
+        """GPU share of one embedding actor: that of a training worker where it is part of one, else one."""
+        return min(1.0, config.gpus_per_worker or 1.0) if self.gpus else 0.0
+
     def shards(self, configured: int | None) -> int:
         """Index shards: as configured, else two per node (one laptop: 2)."""
-        return configured or max(2, 2 * self.nodes)
+        return configured or max(2, 2 * self.now().nodes)
 
 
 @contextlib.contextmanager
-def ray_session(config: RuntimeConfig, log_file: str | None = None) -> Iterator[Resources]:
+def ray_session(
+    config: RuntimeConfig, log_file: str | None = None, *, trains: bool = False
+) -> Iterator[Resources]:
     """Join the cluster at ``config.address``, or start an embedded one and end it.
 
-    An already connected process (a job's driver, a test's session) is used as it is and
+    An already connected process (a sweep's trial, a test's session) is used as it is and
     left running.
 
+    Args:
+        config: where, and what is asked for.
+        log_file: of Ray's loggers; None: nowhere.
+        trains: whether the command comes to train: then its workers must be possible here.
+
     Raises:
-        ResourceError: the address does not answer, refuses the token, or has other versions.
+        ResourceError: the address does not answer, refuses the token, or has other versions; or the
+            cluster can never give what the config asks for.
     """
     if ray.is_initialized():
-        yield cluster_resources()
+        yield _checked(config, trains)
         return
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
@@ -76,13 +132,21 @@ def ray_session(config: RuntimeConfig, log_file: str | None = None) -> Iterator[
     _log_to_file(log_file, temp)
     try:
         _connect(config.address, temp)
-        yield cluster_resources()
+        yield _checked(config, trains)
     finally:
         ray.shutdown()
         shutil.rmtree(temp, ignore_errors=True)
 
 
+def _checked(config: RuntimeConfig, trains: bool) -> Resources:
+    if trains:
+        check_training(config)
+    return cluster_resources(config.min_cpus).now()
+
+
 def _connect(address: str | None, temp: str) -> None:
+    if address is not None:
+        _answers(address)
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
@@ -93,19 +157,118 @@ def _connect(address: str | None, temp: str) -> None:
             ray.init(include_dashboard=False, _temp_dir=temp, **common)
         else:
             ray.init(address=address, **common)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as err:
-        where = address or "an embedded cluster"
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, AuthenticationError) as err:
+        raise join_error(address, err) from err
+
+
+def join_error(address: str | None, err: Exception) -> ResourceError:
+    """Why Ray could not be joined, and what to do about just that."""
+    where, text = address or "an embedded cluster", str(err).strip()
+    if "ersion mismatch" in text:
+        found = re.findall(r"(Ray|Python): (\S+)", text)
+        half = len(found) // 2
+        there, here = (", ".join(f"{a} {b}" for a, b in part) for part in (found[:half], found[half:]))
+        return ResourceError(
+            f"the cluster at {where} has {there}; this machine has {here}",
+            "install the cluster's versions here (constraints.txt pins ours), or start a cluster with these",
+        )
+    if isinstance(err, AuthenticationError):
+        return ResourceError(
+            f"the cluster at {where} wants a token: {text.splitlines()[0].split('.')[0]}", AUTHENTICATE
+        )
+    if address is not None and "Failed to connect" in text:
+        # Somebody listens there, see _answers; Ray does not say which it is.
+        return ResourceError(
+            f"the cluster at {where} turned this machine away: wrong or expired token, or no Ray there",
+            AUTHENTICATE,
+        )
+    return ResourceError(
+        f"cannot start or join Ray at {where}: {text.splitlines()[0] if text else type(err).__name__}",
+        "check the address; `xalign doctor` looks at this machine",
+    )
+
+
+def _answers(address: str) -> None:
+    """Say at once that nobody listens; Ray itself would try for half a minute.
+
+    Raises:
+        ResourceError: not host:port, or no answer.
+    """
+    if address in ("auto", "local"):
+        return
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d+)", address)
+    if found is None:
         raise ResourceError(
-            f"cannot start or join Ray at {where}: {str(err).splitlines()[0]}",
-            "check the address, the token (RAY_AUTH_TOKEN) and that Ray's version is the same there",
-        ) from err
+            f"{address!r} is no Ray address", "write HOST:6379, or auto on a machine of the cluster"
+        )
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as err:
+        raise ResourceError(
+            f"nothing answers at {address} ({err})",
+            "check host and port; behind a tunnel send a job: xalign submit --address http://HOST:8265",
+        ) from None
 
 
-def cluster_resources() -> Resources:
-    """Totals over the connected cluster's live nodes."""
-    total = ray.cluster_resources()
+def check_visible(root: Path, remedy: str) -> None:
+    """Every node sees what this process writes into ``root``.
+
+    Args:
+        root: a folder.
+        remedy: of the error.
+
+    Raises:
+        ResourceError: some do not, e.g. a folder of this machine's own disk.
+    """
     nodes = [n for n in ray.nodes() if n["Alive"]]
-    return Resources(int(total.get("CPU", 1)), int(total.get("GPU", 0)), max(1, len(nodes)))
+    if len(nodes) < 2:
+        return
+    probe = root / f".probe-{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        asked = {
+            n["NodeManagerAddress"]: _sees.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
+            ).remote(str(probe))
+            for n in nodes
+        }
+        blind = [host for host, answer in asked.items() if not ray.get(answer, timeout=_PROBE_SECONDS)]
+    except (RayError, TimeoutError):
+        return  # a node that went away just now says nothing about the folder
+    finally:
+        probe.unlink(missing_ok=True)
+    if blind:
+        raise ResourceError(f"{root}: not seen from {', '.join(sorted(blind))}", remedy)
+
+
+@ray.remote(num_cpus=0)
+def _sees(path: str) -> bool:
+    return Path(path).exists()
+
+
+def cluster_resources(least_cpus: int = 0) -> Resources:
+    """Totals over the connected cluster's live nodes; ``least_cpus`` as in :class:`Resources`."""
+    total = ray.cluster_resources()
+    # A head that is to take no work has no CPUs.
+    nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
+    return Resources(
+        max(1, int(total.get("CPU", 1))), int(total.get("GPU", 0)), max(1, len(nodes)), least_cpus
+    )
+
+
+def dashboard_url() -> str | None:
+    """Of the connected Ray; None: it has no dashboard (an embedded one)."""
+    url = ray._private.worker.get_dashboard_url()
+    return f"http://{url}" if url else None
+
+
+def sliver() -> float:
+    """CPUs that an actor reserves which must not keep others from any.
+
+    None on one machine. On several a thousandth: an actor without any could be put on a head that is
+    to take no work, and a node with nothing reserved may be taken for idle.
+    """
+    return 0.001 if sum(n["Alive"] for n in ray.nodes()) > 1 else 0.0
 
 
 def _temp_dir() -> str:

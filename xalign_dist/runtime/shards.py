@@ -7,9 +7,10 @@ numbers, and the merge orders by (score, row), so ties break the same way everyw
 from __future__ import annotations
 
 import contextlib
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,53 +19,74 @@ import numpy as np
 import ray
 
 from xalign_dist.errors import DataError, OutputError
-from xalign_dist.mining import Neighbours, VectorIndex, build_index, merge_topk, plan_index
+from xalign_dist.mining import IndexPlan, Neighbours, VectorIndex, merge_topk, plan_index
+from xalign_dist.mining.calibrate import measure_speed
+from xalign_dist.mining.index import set_threads
+from xalign_dist.mining.knn import block_bounds, recall_of, streamed_knn
+from xalign_dist.mining.plan import SHARE_OF_MEMORY, Speed
+from xalign_dist.mining.shard import Shard
 from xalign_dist.records import Float32
 from xalign_dist.runtime.faults import users_errors
+from xalign_dist.runtime.metrics import observe_shards
+from xalign_dist.runtime.session import sliver
 
-QUERY_BLOCK = 8192
+RECALL_SAMPLE = 512
+SEED = 20
+IN_FLIGHT = 2
+"""Blocks of queries that the shards hold at once: one is searched while the last one is merged."""
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Rows ``[start, stop)`` of the vectors in ``path`` (a .npy file), indexed as ``kind``."""
-
-    path: str
-    start: int
-    stop: int
-    kind: str
-
-    def build(self) -> VectorIndex:
-        """Read the rows and index them."""
-        vectors_ND = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return build_index(np.ascontiguousarray(vectors_ND[self.start : self.stop]), self.kind)
+Say = Callable[[str], None]
 
 
-@ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)
+# Calls are tried again without end, since a node that is gone refuses them for seconds before the cluster
+# knows; a call that kills its actor ends with the restarts.
+@ray.remote(num_cpus=0, max_restarts=3, max_task_retries=-1)
 class ShardActor:
     """Keeps the shard it was last asked for.
 
-    Every call names its shard, so that an actor restarted after a crash builds it again from
+    Every call names its shard, so that an actor restarted after a crash opens it again from
     disk by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
         self._shard: Shard | None = None
         self._index: VectorIndex | None = None
 
-    def search(self, shard: Shard, query_ND: Float32, k: int) -> Neighbours:
+    def search(self, shard: Shard, query_ND: Float32, k: int, effort: int) -> Neighbours:
         """Scores and global rows ``[N, k]``; row -1 where the shard has fewer than k rows."""
-        if self._index is None or self._shard != shard:
-            self._index, self._shard = shard.build(), shard
-        scores, rows = self._index.search(query_ND, k)
+        scores, rows = self._open(shard).search(query_ND, k, effort)
         return scores, np.where(rows >= 0, rows + shard.start, -1)
+
+    def exact(self, shard: Shard, query_ND: Float32, k: int) -> Neighbours:
+        """As :meth:`search`, by comparing with every vector on disk."""
+        scores, rows = streamed_knn(query_ND, shard.vectors(), k)
+        return scores, np.where(rows >= 0, rows + shard.start, -1)
+
+    def exhausted(self, shard: Shard, effort: int, k: int) -> bool:
+        """Whether more effort cannot find more."""
+        return self._open(shard).exhausted(effort, k)
+
+    def measure(self, kind: str, dim: int) -> Speed:
+        """How fast this actor is."""
+        set_threads(self._threads)
+        return measure_speed(kind, dim)
+
+    def _open(self, shard: Shard) -> VectorIndex:
+        if self._index is None or self._shard != shard:
+            self._index = None  # The old one makes room first.
+            set_threads(self._threads)
+            self._index, self._shard = shard.open(), shard
+        return self._index
 
 
 class ShardPool:
     """Actors that search one base after another; see :func:`shard_pool`."""
 
-    def __init__(self, actors: list[Any], folder: Path, kind: str, recall: float) -> None:
-        self.actors, self.folder, self.kind, self.recall = actors, folder, kind, recall
+    def __init__(self, actors: list[Any], folder: Path, kind: str, recall: float, say: Say) -> None:
+        self.actors, self.folder, self.kind, self.recall, self.say = actors, folder, kind, recall, say
+        self._speeds: dict[tuple[str, int], Speed] = {}
+        self._kept: set[Path] = set()
 
     def __call__(self, query_ND: Float32, base_MD: Float32, k: int) -> Neighbours:
         """The ``k`` rows of ``base_MD`` nearest to each query, over all shards.
@@ -73,48 +95,166 @@ class ShardPool:
             Scores float32 and rows int64, ``[N, k]``; row -1 where the base has fewer than k rows.
 
         Raises:
-            DataError: an empty base.
+            DataError: an empty base, or a shard that cannot be read.
             ResourceError: the index does not fit into memory.
             OutputError: the vectors cannot be written to disk.
         """
+        found = [lists for _, lists in self.blocks(query_ND, base_MD, k, block_bounds(len(query_ND)))]
+        if not found:
+            return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
+        return np.concatenate([b[0] for b in found]), np.concatenate([b[1] for b in found])
+
+    def plan(self, rows: int, dim: int, queries: int) -> IndexPlan:
+        """What searching ``rows`` vectors will take, by a short measurement on one of the actors.
+
+        Raises:
+            ResourceError: it does not fit into the memory of the nodes, with the numbers.
+        """
+        memory = int(ray.cluster_resources().get("memory", 0) * SHARE_OF_MEMORY) or None
+        shards = min(len(self.actors), max(rows, 1))
+        return plan_index(
+            rows, dim, memory, self.recall, self.kind, queries=queries, shards=shards, measure=self._measure
+        )
+
+    def _measure(self, kind: str, dim: int) -> Speed:
+        if (kind, dim) not in self._speeds:
+            with users_errors():
+                self._speeds[kind, dim] = ray.get(self.actors[0].measure.remote(kind, dim))
+        return self._speeds[kind, dim]
+
+    def blocks(
+        self, query_ND: Float32, base_MD: Float32, k: int, bounds: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[tuple[int, int], Neighbours]]:
+        """As a call, one block of queries after another: ``(start, stop)`` and the lists of its rows.
+
+        Args:
+            query_ND: unit vectors.
+            base_MD: unit vectors.
+            k: neighbours.
+            bounds: the blocks that are wanted.
+        """
         if len(base_MD) == 0:
             raise DataError("an empty side cannot be searched", "check the corpus after cleaning")
-        plan = plan_index(len(base_MD), base_MD.shape[1], recall=self.recall, kind=self.kind)
+        kind = self.plan(len(base_MD), base_MD.shape[1], len(query_ND)).kind
         with self._on_disk(base_MD) as path:
-            bounds = np.linspace(0, len(base_MD), min(len(self.actors), len(base_MD)) + 1).astype(int)
-            shards = [Shard(path, int(a), int(b), plan.kind) for a, b in pairwise(bounds)]
-            blocks = [
-                self._search_block(shards, query_ND[at : at + QUERY_BLOCK], k)
-                for at in range(0, len(query_ND), QUERY_BLOCK)
-            ]
-        return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
+            shards = self._shards(path, len(base_MD), kind)
+            effort = 0 if kind == "flat" else self._effort(shards, query_ND, k)
+            waiting: deque[tuple[tuple[int, int], list[Any]]] = deque()
+            for start, stop in bounds:
+                waiting.append(((start, stop), self._ask("search", shards, query_ND[start:stop], k, effort)))
+                if len(waiting) >= IN_FLIGHT:
+                    yield self._merged(*waiting.popleft(), k)
+            while waiting:
+                yield self._merged(*waiting.popleft(), k)
 
-    def _search_block(self, shards: list[Shard], query_BD: Float32, k: int) -> Neighbours:
+    def _shards(self, path: Path, rows: int, kind: str) -> list[Shard]:
+        count = min(len(self.actors), rows)
+        edges = np.linspace(0, rows, count + 1).astype(int)
+        observe_shards(np.diff(edges).tolist())
+        saved = [path.with_name(f"{path.stem}-{kind}-{i + 1}of{count}.index") for i in range(count)]
+        if kind != "flat":
+            self._kept.update(saved)
+        return [
+            Shard(str(path), int(a), int(b), kind, "" if kind == "flat" else str(file))
+            for (a, b), file in zip(pairwise(edges), saved, strict=True)
+        ]
+
+    def _ask(self, what: str, shards: list[Shard], query_BD: Float32, k: int, *rest: int) -> list[Any]:
         query = ray.put(np.ascontiguousarray(query_BD, dtype=np.float32))
-        pending = [a.search.remote(s, query, k) for a, s in zip(self.actors, shards, strict=False)]
+        actors = zip(self.actors, shards, strict=False)
+        return [getattr(actor, what).remote(shard, query, k, *rest) for actor, shard in actors]
+
+    def _merged(
+        self, block: tuple[int, int], pending: list[Any], k: int
+    ) -> tuple[tuple[int, int], Neighbours]:
         with users_errors():
-            found = ray.get(pending)
-        return merge_topk(found, k)
+            return block, merge_topk(ray.get(pending), k)
+
+    def _effort(self, shards: list[Shard], query_ND: Float32, k: int) -> int:
+        """The least effort whose recall on a sample of the queries is what was asked for."""
+        chosen = np.random.default_rng(SEED).permutation(len(query_ND))[:RECALL_SAMPLE]
+        sample = query_ND[np.sort(chosen)]
+        _, exact = self._merged((0, len(sample)), self._ask("exact", shards, sample, k), k)
+        for effort in itertools.count():
+            _, found = self._merged((0, len(sample)), self._ask("search", shards, sample, k, effort), k)
+            recall = recall_of(found, exact)
+            enough = recall >= self.recall
+            if enough or self._all_seen(shards, effort, k):
+                break
+        self.say(
+            f"      {shards[0].kind} index: recall@{k} {recall:.3f} on {len(sample)} queries against exact"
+            f" search, {self.recall:g} asked, effort {effort}"
+        )
+        return effort
+
+    def _all_seen(self, shards: list[Shard], effort: int, k: int) -> bool:
+        actors = zip(self.actors, shards, strict=False)
+        with users_errors():
+            return all(ray.get([a.exhausted.remote(s, effort, k) for a, s in actors]))
 
     @contextlib.contextmanager
-    def _on_disk(self, base_MD: Float32) -> Iterator[str]:
-        path = self.folder / f"vectors-{uuid.uuid4().hex[:12]}.npy"
+    def _on_disk(self, base_MD: Float32) -> Iterator[Path]:
+        """The vectors as a file named by what is in it, so that a restart finds the indices of the same."""
+        base = np.ascontiguousarray(base_MD, dtype=np.float32)
+        name = hashlib.blake2b(base.data.cast("B"), digest_size=12).hexdigest()
+        path = (self.folder / f"vectors-{name}.npy").resolve()
+        aside = path.with_suffix(".writing")
         try:
-            np.save(path, np.ascontiguousarray(base_MD, dtype=np.float32), allow_pickle=False)
-            yield str(path.resolve())
+            with aside.open("wb") as out:
+                np.save(out, base, allow_pickle=False)
+            aside.replace(path)
         except OSError as err:
-            raise OutputError(f"{path}: cannot be written ({err.strerror})", "free disk space") from err
+            size = f"{base.nbytes / 1e6:,.0f} MB of vectors"
+            raise OutputError(
+                f"{path}: {size} cannot be written ({err.strerror or 'no room'})",
+                "free disk space and give the same command again: what is finished stays",
+            ) from err
+        finally:
+            aside.unlink(missing_ok=True)
+        try:
+            yield path
         finally:
             path.unlink(missing_ok=True)
 
+    def forget(self) -> None:
+        """Delete what earlier, killed or outdated searches left in the folder."""
+        for file in self.folder.glob("vectors-*"):
+            if file not in self._kept:
+                file.unlink(missing_ok=True)
+
 
 @contextlib.contextmanager
-def shard_pool(folder: Path, shards: int, kind: str = "auto", recall: float = 1.0) -> Iterator[ShardPool]:
-    """``shards`` search actors, ended with the block. ``folder`` must be seen by every node."""
+def shard_pool(
+    folder: Path,
+    shards: int,
+    kind: str = "auto",
+    recall: float = 1.0,
+    *,
+    say: Say = lambda line: None,
+    threads: int | None = None,
+) -> Iterator[ShardPool]:
+    """``shards`` search actors, ended with the block.
+
+    Args:
+        folder: seen by every node; vectors of the side being searched lie there, and the shards of
+            approximate indices, which later searches of the same vectors open again.
+        shards: actors, spread over the nodes.
+        kind: as ``mining.index``.
+        recall: as ``mining.recall``.
+        say: told the recall that an approximate index was measured to have.
+        threads: of each actor. None: its share of the cores.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    actors = [ShardActor.remote() for _ in range(shards)]  # type: ignore[attr-defined]
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    options = {"num_cpus": sliver(), "scheduling_strategy": "SPREAD"}
+    actors = [
+        ShardActor.options(**options).remote(threads or max(1, cores // shards))  # type: ignore[attr-defined]
+        for _ in range(shards)
+    ]
+    pool = ShardPool(actors, folder.resolve(), kind, recall, say)
     try:
-        yield ShardPool(actors, folder, kind, recall)
+        yield pool
+        pool.forget()
     finally:
         for actor in actors:
             ray.kill(actor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import uuid
@@ -14,15 +15,30 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xalign_dist.config import RuntimeConfig
-from xalign_dist.errors import ConfigError, StageError, XalignError
+from xalign_dist.errors import ConfigError, Preempted, StageError, XalignError
+from xalign_dist.runtime.demand import Demand, training_demand
+from xalign_dist.runtime.metrics import observe_step
+from xalign_dist.runtime.notice import ClusterNotice
+from xalign_dist.runtime.waiting import wait_for
 from xalign_dist.training.engine import TorchEngine
 from xalign_dist.training.job import TrainJob, TrainResult
 from xalign_dist.training.loop import StepRecord
+from xalign_dist.training.notice import Terminated
 from xalign_dist.training.run import run_training
 
+_log = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.5
+#: glibc gives a thread that is not the first (Ray Train's) an arena that returns large blocks to the system
+#: and fetches them again at every step: a fifth of the step in page faults. These keep them.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+}
 
 
 @ray.remote(num_cpus=0)
@@ -31,6 +47,9 @@ class _Channel:
 
     def __init__(self) -> None:
         self._records: list[dict[str, Any]] = []
+        self._warnings: list[str] = []
+        self._notes: list[str] = []
+        self._stop = False
         self._result: TrainResult | None = None
         self._error: XalignError | None = None
 
@@ -42,14 +61,43 @@ class _Channel:
         """The end: a result, or a fault of the user's that no restart would mend."""
         self._result, self._error = result, error
 
-    def drain(self) -> list[dict[str, Any]]:
-        """The records since the last call."""
-        records, self._records = self._records, []
-        return records
+    def warn(self, text: str) -> None:
+        """A warning of rank 0's."""
+        self._warnings.append(text)
+
+    def note(self, text: str) -> None:
+        """What rank 0 has to say that is no warning."""
+        self._notes.append(text)
+
+    def stop(self) -> None:
+        """The driver wants a checkpoint and an end."""
+        self._stop = True
+
+    def stop_wanted(self) -> bool:
+        """Whether it does."""
+        return self._stop
+
+    def drain(self) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+        """The records, warnings and notes since the last call."""
+        said = self._records, self._warnings, self._notes
+        self._records, self._warnings, self._notes = [], [], []
+        return said
 
     def outcome(self) -> tuple[TrainResult | None, XalignError | None]:
         """What :meth:`finish` was told."""
         return self._result, self._error
+
+
+class _ToDriver(logging.Handler):
+    """Sends warnings to the driver: a worker's own log lies on another machine, where nobody looks."""
+
+    def __init__(self, channel: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        self._channel.warn.remote(self.format(record))
 
 
 def train(
@@ -57,37 +105,51 @@ def train(
     runtime: RuntimeConfig,
     storage_path: str,
     on_step: Callable[[dict[str, Any]], None] | None = None,
+    say: Callable[[str], None] = _log.info,
 ) -> TrainResult:
     """Run ``job`` on the connected cluster; a failed worker group is restarted from the newest checkpoint.
+
+    A node that leaves takes its workers with it: the others go on from the newest checkpoint, as many as
+    ``runtime.train_workers`` to ``train_workers_max`` find room for. SIGTERM to this process (its main
+    thread) makes the workers write a checkpoint and ends the training.
 
     Args:
         job: what to train; its paths must be reachable from every node.
         runtime: workers, GPUs, restarts. ``train_workers=0`` trains in this process, without Ray.
         storage_path: where Ray Train keeps its own books.
         on_step: called in this process for every step, about twice a second, from another thread.
+        say: is told the estimated memory, from that thread.
 
     Raises:
+        Preempted: SIGTERM came; the same command continues.
+        ResourceError: the cluster can never give the workers.
         XalignError: what :func:`run_training` raises, as it was raised in the worker.
         StageError: the worker group failed more than ``runtime.max_failures`` times.
     """
     if runtime.train_workers == 0:
-        return _train_here(job, on_step)
-    channel = _Channel.remote()  # type: ignore[attr-defined]
+        return _train_here(job, on_step, say)
+    # On this node, which lives as long as the command does; another one may be taken away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    channel = _Channel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    demand = training_demand(runtime, ray.cluster_resources())
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "channel": channel},
-        scaling_config=scaling(runtime, ray.cluster_resources()),
+        scaling_config=scaling(runtime, demand),
         torch_config=TorchConfig(),
         run_config=RunConfig(
             # A name used before would silently resume that run.
             name=f"train-{uuid.uuid4().hex[:12]}",
             storage_path=storage_path,
             failure_config=FailureConfig(max_failures=runtime.max_failures),
+            worker_runtime_env={"env_vars": KEEP_MEMORY},
         ),
     )
     failure: TrainingFailedError | None = None
-    with _relay(channel, on_step):
+    with Terminated() as terminated, _relay(channel, on_step, say, terminated.event):
         try:
+            # Ray Train waits as well, but without a word.
+            wait_for(demand, say, terminated.event)
             trainer.fit()
         except TrainingFailedError as err:
             failure = err
@@ -103,33 +165,17 @@ def train(
     return result
 
 
-def scaling(runtime: RuntimeConfig, total: dict[str, float]) -> ScalingConfig:
-    """Workers and what each reserves, from the config and the cluster's totals.
+def scaling(runtime: RuntimeConfig, demand: Demand) -> ScalingConfig:
+    """Ray Train's words for ``demand`` (see :func:`~xalign_dist.runtime.demand.training_demand`).
 
-    Without GPUs workers never reserve every CPU: a reservation that waits for the rest would hang.
     A worker computes on more cores than it reserves, see :func:`_threads`.
-
-    Raises:
-        ConfigError: GPUs are asked of a cluster that has none.
     """
-    gpus = int(total.get("GPU", 0))
-    gpu_each = (1.0 if gpus else 0.0) if runtime.gpus_per_worker is None else runtime.gpus_per_worker
-    if gpu_each > 0 and not gpus:
-        raise ConfigError(
-            f"runtime.gpus_per_worker={gpu_each} but the cluster has no GPU",
-            "set runtime.gpus_per_worker=null",
-        )
-    low = runtime.train_workers or (max(1, int(gpus / gpu_each)) if gpu_each else 1)
-    high = max(low, runtime.train_workers_max or low)
-    cpus = total.get("CPU", 1.0)
-    resources = {"CPU": 1.0 if gpu_each else min(1.0, max(cpus - 1.0, 0.5) / high)}
-    if gpu_each:
-        resources["GPU"] = gpu_each
+    low, high = demand.count, max(demand.count, runtime.train_workers_max or demand.count)
     return ScalingConfig(
         num_workers=(low, high) if high > low else low,
-        use_gpu=gpu_each > 0,
-        resources_per_worker=resources,
-        label_selector=dict(runtime.node_labels) or None,
+        use_gpu="GPU" in demand.resources,
+        resources_per_worker=dict(demand.resources),
+        label_selector=dict(demand.labels) or None,
     )
 
 
@@ -141,6 +187,8 @@ def _worker(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(_threads(context.get_local_world_size()))
+    if rank == 0:
+        logging.getLogger("xalign_dist").addHandler(_ToDriver(settings["channel"]))
 
     def report(record: StepRecord) -> None:
         if rank == 0:
@@ -149,8 +197,17 @@ def _worker(settings: dict[str, Any]) -> None:
         if record.step % job.training.checkpoint_every == 0 or record.step == job.stop_step:
             ray.train.report({"step": record.step, "loss": record.loss})
 
+    def say(text: str) -> None:
+        settings["channel"].note.remote(text)
+
+    device = ray.train.torch.get_device()
+    notice = ClusterNotice(settings["channel"], rank, device)
     try:
-        result = run_training(job, DeepSpeedEngine, report, rank, world, ray.train.torch.get_device())
+        result = run_training(job, DeepSpeedEngine, report, rank, world, device, notice, say)
+    except Preempted as err:  # on every rank, so that all end well
+        if rank == 0:
+            ray.get(settings["channel"].finish.remote(None, err))
+        return
     except XalignError as err:
         ray.get(settings["channel"].finish.remote(None, err))
         if world > 1:  # the others may wait in a collective: only a failure ends them
@@ -165,7 +222,9 @@ def _threads(workers_here: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // workers_here)
 
 
-def _train_here(job: TrainJob, on_step: Callable[[dict[str, Any]], None] | None) -> TrainResult:
+def _train_here(
+    job: TrainJob, on_step: Callable[[dict[str, Any]], None] | None, say: Callable[[str], None]
+) -> TrainResult:
     if job.training.deepspeed.zero_stage > 0:
         raise ConfigError(
             "runtime.train_workers=0 trains without DeepSpeed, but training.deepspeed.zero_stage is "
@@ -174,25 +233,38 @@ def _train_here(job: TrainJob, on_step: Callable[[dict[str, Any]], None] | None)
         )
 
     def report(record: StepRecord) -> None:
+        observe_step(record.to_json())
         if on_step is not None:
             on_step(record.to_json())
 
-    return run_training(job, TorchEngine, report)
+    with Terminated() as notice:
+        return run_training(job, TorchEngine, report, notice=notice, say=say)
 
 
 @contextmanager
-def _relay(channel: Any, on_step: Callable[[dict[str, Any]], None] | None) -> Iterator[None]:
-    """Hand records to ``on_step`` while the trainer runs, all of them by the end."""
-    if on_step is None:
-        yield
-        return
+def _relay(
+    channel: Any,
+    on_step: Callable[[dict[str, Any]], None] | None,
+    say: Callable[[str], None] = _log.info,
+    stop: threading.Event | None = None,
+) -> Iterator[None]:
+    """Hand on what the workers say while the trainer runs, all of it by the end, and ``stop`` to them."""
     done = threading.Event()
 
     def pump() -> None:
         while True:
             last = done.wait(_POLL_SECONDS)
-            for record in ray.get(channel.drain.remote()):
-                on_step(record)
+            if stop is not None and stop.is_set():
+                channel.stop.remote()
+            records, warnings, notes = ray.get(channel.drain.remote())
+            for text in notes:
+                say(text)
+            for text in warnings:
+                _log.warning("%s", text)
+            for record in records:
+                observe_step(record)
+                if on_step is not None:
+                    on_step(record)
             if last:
                 return
 

@@ -1,7 +1,8 @@
 """Embed every distinct text of a corpus once, on a pool of actors, block by block on disk.
 
 Ray Data streams blocks of texts through the pool; each block is one Parquet file, written
-aside and renamed, so a killed run embeds only the blocks that are missing.
+aside and renamed. Texts are found by key, so a killed run embeds only what is missing, and a
+corpus that grew only what is new.
 """
 
 from __future__ import annotations
@@ -61,21 +62,33 @@ def _model_identity(model: str) -> list[str]:
     if not weights.exists():
         return [model]
     stat = weights.stat()
-    return [model, str(stat.st_size), str(stat.st_mtime_ns)]
+    return [Path(model).name, _content(str(weights), stat.st_size, stat.st_mtime_ns)]
+
+
+@functools.lru_cache(maxsize=64)
+def _content(file: str, size: int, changed: int) -> str:
+    """Not place and time: a run that goes on elsewhere, from a copy, has the same vectors."""
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 class VectorStore:
     """Vectors of distinct texts, found by text key.
 
     Args:
-        keys: int64 ``[N]``, sorted ascending.
+        keys: int64 ``[N]``, distinct, in any order.
         main: float32 ``[N, D]`` unit vectors.
         view: float32 ``[N, D]`` of the second view, or None.
         identity: names encoder and texts; equal for equal vectors.
+        encoder: names the encoder alone; equal where equal texts have equal vectors.
     """
 
-    def __init__(self, keys: np.ndarray, main: Float32, view: Float32 | None, identity: str) -> None:
-        self.keys, self.main, self.view, self.identity = keys, main, view, identity
+    def __init__(
+        self, keys: np.ndarray, main: Float32, view: Float32 | None, identity: str, encoder: str
+    ) -> None:
+        self.keys, self.main, self.view = keys, main, view
+        self.identity, self.encoder = identity, encoder
+        self._order = np.argsort(keys)
 
     def rows(self, texts: Sequence[str]) -> np.ndarray:
         """Row of each text, int64 ``[M]``.
@@ -84,9 +97,9 @@ class VectorStore:
             DataError: a text was never embedded.
         """
         wanted = text_keys(texts)
-        at = np.searchsorted(self.keys, wanted)
-        at = np.minimum(at, max(0, len(self.keys) - 1))
-        missing = np.flatnonzero(self.keys[at] != wanted) if len(self.keys) else np.arange(len(wanted))
+        place = np.searchsorted(self.keys, wanted, sorter=self._order)
+        at = self._order[np.minimum(place, len(self.keys) - 1)]
+        missing = np.flatnonzero(self.keys[at] != wanted)
         if len(missing):
             raise DataError(
                 f"{len(missing)} texts have no vector, first: {texts[int(missing[0])][:60]!r}",
@@ -96,11 +109,7 @@ class VectorStore:
 
     def __call__(self, texts: Sequence[str]) -> Float32:
         """Unit vectors ``[M, D]`` of ``texts`` (an :class:`~xalign_dist.records.EmbedFn`)."""
-        return self.main[self.rows(texts)]
-
-    def second(self, texts: Sequence[str]) -> Float32 | None:
-        """The second view's vectors ``[M, D]``, None when none was made."""
-        return None if self.view is None else self.view[self.rows(texts)]
+        return self.main.take(self.rows(texts), axis=0)
 
 
 class _BlockEmbedder:
@@ -140,7 +149,8 @@ class _BlockEmbedder:
         else:
             main, view = embed_views(self.encoder, texts, self.view_layer, batch_size=self.batch)
             columns["main"], columns["view"] = _vector_column(main), _vector_column(view)
-        write_table(pa.table(columns), str(_block_path(self.folder, block)))
+        # Unit vectors do not compress (8 %), and unpacking them would be half of the time to read them.
+        write_table(pa.table(columns), str(_block_path(self.folder, block)), compression="none")
         return len(texts)
 
 
@@ -165,43 +175,63 @@ def embed_corpus(
 
     ``progress`` is called with the number of texts newly done, block by block.
     """
-    home, blocks, missing = _plan(texts, job, folder)
-    home.mkdir(parents=True, exist_ok=True)
+    plan = _plan(texts, job, folder)
+    plan.home.mkdir(parents=True, exist_ok=True)
     if progress is not None:
-        progress(sum(len(b) for i, b in enumerate(blocks) if i not in set(missing)))
-    if missing:
-        _run_pool(blocks, missing, job, home, runtime, resources, progress)
-    return _open(home, len(blocks))
+        progress(len(plan.keys) - sum(map(len, plan.missing.values())))
+    if plan.missing:
+        _run_pool(plan.missing, job, plan.home, runtime, resources, progress)
+    return _open(plan)
 
 
-def is_embedded(texts: Iterable[str], job: EmbedJob, folder: str) -> bool:
-    """Whether :func:`embed_corpus` with the same arguments would have nothing left to do."""
-    return not _plan(texts, job, folder)[2]
+def open_embedded(texts: Iterable[str], job: EmbedJob, folder: str) -> VectorStore | None:
+    """What :func:`embed_corpus` would give, without Ray; None where it has anything left to do."""
+    plan = _plan(texts, job, folder)
+    return None if plan.missing else _open(plan)
 
 
-def _plan(texts: Iterable[str], job: EmbedJob, folder: str) -> tuple[Path, list[list[str]], list[int]]:
-    """Folder of the vectors, blocks of distinct texts, and the blocks that are not on disk yet."""
+@dataclass(frozen=True)
+class _Plan:
+    """Folder of the vectors, sorted keys of the texts, blocks to embed by number, and what to call it all."""
+
+    home: Path
+    keys: np.ndarray
+    missing: dict[int, list[str]]
+    identity: str
+
+
+def _plan(texts: Iterable[str], job: EmbedJob, folder: str) -> _Plan:
     unique = sorted(dict.fromkeys(texts), key=lambda t: (len(t), t))
     if not unique:
         raise DataError("no texts to embed", "check that the corpora are not empty after cleaning")
     digest = hashlib.sha256("\x00".join(unique).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    home = Path(folder) / f"{job.fingerprint()}-{digest}"
-    blocks = [unique[i : i + BLOCK_TEXTS] for i in range(0, len(unique), BLOCK_TEXTS)]
-    return home, blocks, [i for i in range(len(blocks)) if not _block_path(home, i).exists()]
+    home = Path(folder) / job.fingerprint()
+    keys = text_keys(unique)
+    files = _blocks(home)
+    there = [_read(f, ["key"])["key"].to_numpy() for f in files]
+    new = ~np.isin(keys, np.concatenate(there)) if there else np.ones(len(keys), np.bool_)
+    todo = [text for text, is_new in zip(unique, new, strict=True) if is_new]
+    first = 1 + max((int(f.stem.rpartition("-")[2]) for f in files), default=-1)
+    blocks = [todo[i : i + BLOCK_TEXTS] for i in range(0, len(todo), BLOCK_TEXTS)]
+    return _Plan(home, np.sort(keys), dict(enumerate(blocks, first)), f"{home.name}-{digest}")
+
+
+def _blocks(home: Path) -> list[Path]:
+    return sorted(home.glob("block-*.parquet"))
 
 
 def _run_pool(
-    blocks: list[list[str]],
-    missing: list[int],
+    missing: dict[int, list[str]],
     job: EmbedJob,
     home: Path,
     runtime: RuntimeConfig,
     resources: Resources,
     progress: Progress | None,
 ) -> None:
+    resources = resources.now()
     actors = min(resources.embed_actors(runtime), len(missing))
-    threads = None if resources.gpus else max(1, resources.cpus // (actors * resources.nodes))
-    ds = ray.data.from_items([{"block": i, "texts": blocks[i]} for i in missing])
+    threads = resources.threads(actors)
+    ds = ray.data.from_items([{"block": i, "texts": texts} for i, texts in missing.items()])
     settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
     with warnings.catch_warnings():
         # Of max_restarts: Ray Data has no named parameter for it yet (2.60).
@@ -213,7 +243,7 @@ def _run_pool(
             compute=ray.data.ActorPoolStrategy(size=actors),
             # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.
             num_cpus=0 if resources.gpus else 0.5,
-            num_gpus=(1 if resources.gpus else 0),
+            num_gpus=resources.embed_gpus(runtime),
             # On one machine a crashed worker would crash again; on several, another node takes over.
             max_restarts=-1 if resources.nodes > 1 else 0,
         )
@@ -225,16 +255,37 @@ def _run_pool(
                 progress(int(np.sum(batch["rows"])))
 
 
-def _open(home: Path, count: int) -> VectorStore:
-    parts = [pq.read_table(_block_path(home, i)) for i in range(count)]
-    table = pa.concat_tables(parts).combine_chunks()
-    keys = table["key"].to_numpy()
-    order = np.argsort(keys, kind="stable")
-    view = _matrix(table, "view")[order] if "view" in table.column_names else None
-    return VectorStore(keys[order], _matrix(table, "main")[order], view, home.name)
+def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(file, columns=columns)
+    except (OSError, pa.ArrowException) as err:
+        raise DataError(
+            f"{file}: vectors that cannot be read ({str(err).splitlines()[0]})",
+            "delete the file and give the same command again: only its texts are embedded anew",
+        ) from None
 
 
-def _matrix(table: pa.Table, column: str) -> Float32:
-    array = table[column].combine_chunks()
-    flat = array.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(table.num_rows, -1)
+def _open(plan: _Plan) -> VectorStore:
+    tables = [_read(file) for file in _blocks(plan.home)]
+    all_keys = np.concatenate([t["key"].to_numpy() for t in tables])
+    keys, row = np.unique(all_keys, return_index=True)
+    row = row[np.searchsorted(keys, plan.keys)]
+
+    def of_corpus(column: np.ndarray) -> np.ndarray:
+        # The folder may hold texts of earlier corpora; where it does not, nothing is copied.
+        return column if len(row) == len(all_keys) else column.take(row, axis=0)
+
+    view = of_corpus(_matrix(tables, "view")) if "view" in tables[0].column_names else None
+    main = of_corpus(_matrix(tables, "main"))
+    return VectorStore(of_corpus(all_keys), main, view, plan.identity, plan.home.name)
+
+
+def _matrix(tables: list[pa.Table], column: str) -> Float32:
+    """The column of all tables, copied once: vectors are the bulk of the data."""
+    width = tables[0].schema.field(column).type.list_size
+    out = np.empty((sum(t.num_rows for t in tables), width), np.float32)
+    at = 0
+    for chunk in (c for t in tables for c in t[column].chunks):
+        out[at : at + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        at += len(chunk)
+    return out
