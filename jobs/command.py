@@ -18,12 +18,16 @@ def submit(
     ] = "http://127.0.0.1:8265",
     cpus: Annotated[float, typer.Option("--cpus", help="CPUs reserved for the driver.")] = 1.0,
     label: Annotated[
-        list[str] | None, typer.Option("--label", help="Node of the driver, e.g. xalign/pool=data.")
+        list[str] | None,
+        typer.Option("--label", help="Node of the driver: xalign/pool=data; else not spot."),
     ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Only say how the job does.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the job; its run can be continued.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the job's end.")] = False,
 ) -> None:
     """Send a verb to a cluster as a job; the same command again attaches to it."""
-    options = ["--address", address, "--cpus", str(cpus), *(["--detach"] if detach else [])]
+    options = ["--address", address, "--cpus", str(cpus)]
+    options += [flag for flag, on in (("--detach", detach), ("--status", status), ("--stop", stop)) if on]
     for item in label or []:
         options += ["--label", item]
-    raise typer.Exit(send(*parse([*command, *options])))
+    raise typer.Exit(send(parse([*command, *options])))

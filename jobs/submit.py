@@ -16,25 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from jobs.packing import EXCLUDES, check_size
 from xalign_dist.errors import ConfigError, ResourceError, XalignError
+from xalign_dist.runtime.session import AUTHENTICATE
 
 VERBS = ("run", "clean", "score", "mine", "train", "evaluate", "ablate", "sweep")
 REPO = Path(__file__).resolve().parents[1]
-# What a job needs is code and configs; Ray leaves out what .gitignore names as well.
-EXCLUDES = [
-    ".git",
-    ".venv",
-    ".ci",
-    "runs",
-    "corpora",
-    "tests",
-    "benchmarks",
-    "docs",
-    "*.parquet",
-    "*.safetensors",
-]
+ACTIONS = ("submit", "status", "stop")
+SAFE = {"xalign/market": "!spot"}
+"""Nodes on which a driver runs: any but those that may be taken back. Nodes without the label will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +73,7 @@ def submit(client: JobSubmissionClient, request: Submission, working_dir: Path =
     was stopped is started again under the next number; it continues from its run directory.
 
     Raises:
+        ConfigError: the folder is too large to be sent.
         ResourceError: the cluster refuses the job.
     """
     attempts = _attempts(client, request.name)
@@ -87,6 +81,7 @@ def submit(client: JobSubmissionClient, request: Submission, working_dir: Path =
         last = max(attempts)
         if attempts[last].status not in {JobStatus.FAILED, JobStatus.STOPPED}:
             return _numbered(request.name, last), False
+    check_size(working_dir)
     wanted = _numbered(request.name, max(attempts, default=0) + 1)
     try:
         client.submit_job(
@@ -130,15 +125,29 @@ def connect(address: str) -> JobSubmissionClient:
     """
     try:
         return JobSubmissionClient(address)
+    except AuthenticationError as err:
+        raise ResourceError(
+            f"the cluster at {address} refuses the token: {_first_line(err).split('. ')[0]}", AUTHENTICATE
+        ) from err
     except (ConnectionError, RuntimeError) as err:
         raise ResourceError(
             f"no job server at {address}: {_first_line(err)}",
-            "open the tunnel (`ray dashboard cluster/aws.yaml`) and set RAY_AUTH_MODE=token",
+            "check host and port, or open the tunnel: ray dashboard cluster/aws.yaml",
         ) from err
 
 
-def parse(argv: Sequence[str]) -> tuple[Submission, str, bool]:
-    """(request, address, whether to follow) of a command line.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command line: what is asked for, of which cluster, whether to wait, one of :data:`ACTIONS`."""
+
+    request: Submission
+    address: str
+    follow: bool
+    action: str = "submit"
+
+
+def parse(argv: Sequence[str]) -> Order:
+    """The order that a command line gives.
 
     Raises:
         ConfigError: a label is not key=value, there is no --out, or a config is not in this folder.
@@ -149,9 +158,15 @@ def parse(argv: Sequence[str]) -> tuple[Submission, str, bool]:
     parser.add_argument("--cpus", type=float, default=1.0, help="CPUs reserved for the driver")
     parser.add_argument("--memory-gb", type=float, default=None, help="memory reserved for the driver")
     parser.add_argument(
-        "--label", action="append", default=[], metavar="KEY=VALUE", help="node of the driver"
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="node of the driver; default: not spot",
     )
     parser.add_argument("--detach", action="store_true", help="do not wait for the job's end")
+    parser.add_argument("--status", action="store_true", help="only say how the job does")
+    parser.add_argument("--stop", action="store_true", help="stop the job; its run can be continued")
     own, rest = parser.parse_known_args(argv)
     labels = dict(item.split("=", 1) for item in own.label if "=" in item)
     if len(labels) != len(own.label):
@@ -160,19 +175,23 @@ def parse(argv: Sequence[str]) -> tuple[Submission, str, bool]:
         raise ConfigError("no --out", "name the run directory: --out /shared/runs/NAME")
     rest = [_packed(argument) for argument in rest]
     memory = None if own.memory_gb is None else int(own.memory_gb * 2**30)
-    return Submission(own.verb, tuple(rest), own.cpus, memory, labels or None), own.address, not own.detach
+    action = "status" if own.status else "stop" if own.stop else "submit"
+    request = Submission(own.verb, tuple(rest), own.cpus, memory, labels or SAFE)
+    return Order(request, own.address, not own.detach, action)
 
 
-def send(request: Submission, address: str, wait: bool) -> int:
-    """Submit, and follow if ``wait``; the exit code is then the job's.
+def send(order: Order) -> int:
+    """Submit and follow, or look, or stop; the exit code of a followed job is the job's.
 
     Raises:
-        ResourceError: no cluster answers, or it refuses the job.
+        ResourceError: no cluster answers, it refuses the job, or it does not know it.
     """
-    client = connect(address)
+    client, request = connect(order.address), order.request
+    if order.action != "submit":
+        return _existing(client, request, order.action)
     name, started = submit(client, request)
     sys.stdout.write(f"{'started' if started else 'attached to'} {name}\n")
-    if not wait:
+    if not order.follow:
         return 0
     try:
         return follow(client, name)
@@ -181,10 +200,24 @@ def send(request: Submission, address: str, wait: bool) -> int:
         return 130
 
 
+def _existing(client: JobSubmissionClient, request: Submission, action: str) -> int:
+    attempts = _attempts(client, request.name)
+    if not attempts:
+        raise ResourceError(
+            f"the cluster knows no job {request.name}", "give the same arguments as when it was submitted"
+        )
+    name = _numbered(request.name, max(attempts))
+    if action == "stop":
+        client.stop_job(name)
+    status = client.get_job_status(name)
+    sys.stdout.write(f"{name} {status}\n")
+    return 1 if status == JobStatus.FAILED else 0
+
+
 def main(argv: Sequence[str]) -> int:
     """The command line; errors are one message."""
     try:
-        return send(*parse(argv))
+        return send(parse(argv))
     except XalignError as err:
         sys.stderr.write(f"{err}\n")
         return err.exit_code

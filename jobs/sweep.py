@@ -1,6 +1,6 @@
 """Job: search settings with Ray Tune.
 
-`python -m jobs.sweep SPACE.yaml CONFIG [section.key=value ...] --out DIR`
+`python -m jobs.sweep CONFIG SPACE.yaml [section.key=value ...] --out DIR`
 """
 
 from jobs.entry import start

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tuning.space import configure
-from tuning.sweep import Objective, Report
+from tuning.trial import Objective, Report
 from xalign_dist.config import EncoderConfig, RunConfig, dump_config
 from xalign_dist.encoder import Embedder, load_encoder
 from xalign_dist.errors import DataError
@@ -19,67 +20,128 @@ from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.context import RunContext, open_run
 from xalign_dist.pipeline.corpus import Corpus
 from xalign_dist.pipeline.evaluate import retrieval_accuracy
-from xalign_dist.pipeline.rounds import ADAPTIVE, embed, one_round, prepare
+from xalign_dist.pipeline.rounds import ADAPTIVE, embed, find_pairs, one_round, prepare
+from xalign_dist.pipeline.rundir import RunDir
+from xalign_dist.runtime.faults import for_workers
+from xalign_dist.runtime.vectors import VectorStore
 
 METRIC = "dev_accuracy"
+_REFERENCE = "embed with the reference encoder"
 
 
-def prepare_shared(context: RunContext) -> None:
-    """Clean and embed once for all trials, in the run directory of ``context``.
+def located(settings: RunConfig) -> RunConfig:
+    """``settings`` with local paths as a trial finds them, whose working directory may be another."""
+    corpora = [
+        c.model_copy(update={k: for_workers(v) for k in ("path", "target_path") if (v := getattr(c, k))})
+        for c in settings.corpora
+    ]
+    dev = settings.evaluation.dev_pairs
+    evaluation = settings.evaluation.model_copy(update={"dev_pairs": for_workers(dev) if dev else None})
+    encoder = settings.encoder.model_copy(update={"model": for_workers(settings.encoder.model)})
+    scoring = settings.scoring.model_copy(update={"reference": for_workers(settings.scoring.reference)})
+    parts = {"corpora": corpora, "evaluation": evaluation, "encoder": encoder, "scoring": scoring}
+    return settings.model_copy(update=parts)
+
+
+def prepare_shared(context: RunContext, judged: bool = True) -> Corpus:
+    """Clean, embed, score and mine once for all trials, in the run directory of ``context``.
+
+    Args:
+        context: of the shared run.
+        judged: whether trials are compared on the development pairs.
 
     Raises:
         DataError: there are no development pairs to judge trials by.
     """
     corpus = prepare(context)
-    if not corpus.dev.num_rows:
+    if judged and not corpus.dev.num_rows:
         raise DataError(
             "no development pairs, so trials cannot be compared",
             "give parallel text among `corpora`, or evaluation.dev_pairs",
         )
-    embed(context, corpus, context.config.scoring.reference, "embed with the reference encoder")
+    reference = embed(context, corpus, context.config.scoring.reference, _REFERENCE)
+    find_pairs(context, corpus, reference, None, 1)
+    return corpus
 
 
-def pipeline_objective(base: Mapping[str, Any], shared: str) -> Objective:
+def pipeline_objective(
+    base: Mapping[str, Any], shared: str, places: Mapping[tuple[str, ...], str] | None = None
+) -> Objective:
     """An objective that runs every round and reports ``dev_accuracy`` after each.
 
-    The test pairs are never looked at: they are for the run that follows the sweep.
+    The test pairs are never looked at: they are for the winner, once, after the sweep.
 
     Args:
         base: the config that is varied.
         shared: run directory that :func:`prepare_shared` filled. A trial starts from its
-            clean corpora and vectors; what a trial's settings change is made anew.
+            clean corpora, vectors and scored pairs; what a trial's settings change is made anew.
+        places: run directories of trials by their overrides, where they are not the trials' own folders.
     """
 
-    def objective(overrides: Sequence[str], folder: str, report: Report) -> Mapping[str, float]:
-        config = configure(base, overrides, "trial")
-        _start_from(Path(shared), Path(folder), config)
-        with (
-            (Path(folder) / "logs" / "trial.log").open("a", encoding="utf-8") as log,
-            open_run(config, folder, Screen(enabled=False, console=Console(file=log))) as context,
-        ):
-            corpus = prepare(context)
-            reference = embed(context, corpus, config.scoring.reference, "embed with the reference encoder")
-            for number in range(1, config.rounds.count):
+    def objective(overrides: Sequence[str], folder: str, report: Report, /) -> Mapping[str, float]:
+        home = Path((places or {}).get(tuple(overrides), folder))
+        with trial_run(base, shared, overrides, home) as (context, corpus, reference):
+            accuracy, rounds = 0.0, context.config.rounds.count
+            for number in range(1, rounds + 1):
                 one_round(context, corpus, reference, number)
-                report({METRIC: _dev_accuracy(context, corpus, number)})
-            one_round(context, corpus, reference, config.rounds.count)
-            return {METRIC: _dev_accuracy(context, corpus, config.rounds.count)}
+                accuracy = dev_accuracy(context, corpus, number)
+                if number < rounds:
+                    report({METRIC: accuracy})
+            _release(context.run, rounds)
+        return {METRIC: accuracy}
 
     return objective
 
 
-def _dev_accuracy(context: RunContext, corpus: Corpus, number: int) -> float:
+@contextmanager
+def trial_run(
+    base: Mapping[str, Any], shared: str, overrides: Sequence[str], home: Path
+) -> Iterator[tuple[RunContext, Corpus, VectorStore]]:
+    """A trial's run in ``home``, up to where its rounds begin; the reference's vectors are the last part."""
+    config = configure(base, overrides, "trial")
+    _start_from(Path(shared), home, config)
+    with (
+        (home / "logs" / "trial.log").open("a", encoding="utf-8") as log,
+        open_run(config, str(home), Screen(enabled=False, console=Console(file=log))) as context,
+    ):
+        corpus = prepare(context)
+        yield context, corpus, embed(context, corpus, config.scoring.reference, _REFERENCE)
+
+
+def trained_model(folder: str, config: RunConfig) -> str:
+    """Where a trial that ended has its encoder."""
+    return str(Path(folder) / "arms" / ADAPTIVE / f"round={config.rounds.count}" / "model")
+
+
+def dev_accuracy(context: RunContext, corpus: Corpus, number: int) -> float:
+    """Retrieval on the development pairs by the encoder of round ``number``."""
     model = str(context.run.arm(ADAPTIVE, number) / "model")
     return retrieval_accuracy(Embedder(load_encoder(model, EncoderConfig(model=model))), corpus.dev)
 
 
+def _release(run: RunDir, rounds: int) -> None:
+    """Leave only the last encoder of a trial that ended: a sweep would fill the disk with optimizer states.
+
+    A trial that ended is never continued.
+    """
+    for number in range(1, rounds + 1):
+        for part in ("work", "training_set", "ray", *(["model"] if number < rounds else [])):
+            shutil.rmtree(run.arm(ADAPTIVE, number) / part, ignore_errors=True)
+
+
 def _start_from(shared: Path, folder: Path, config: RunConfig) -> None:
-    """Give a new trial the shared corpora, by hard links: no time and no space."""
+    """Give a new trial what is there already, by hard links: no time and no space.
+
+    Files of a run are written aside and renamed, so that a trial that makes one anew leaves the others'.
+    """
     if folder.exists():
         return
+    folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(shared / "corpus", aside / "corpus", copy_function=os.link)
+    ours, theirs = RunDir(shared), RunDir(aside)
+    shutil.copytree(ours.corpus, theirs.corpus, copy_function=os.link)
+    shutil.copytree(ours.round(1), theirs.round(1), copy_function=os.link)
     shutil.copy(shared / "manifest.json", aside / "manifest.json")
     (aside / "config.yaml").write_text(dump_config(config), "utf-8")
     (aside / "logs").mkdir()

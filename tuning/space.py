@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from xalign_dist.config import RunConfig, parse_config
 from xalign_dist.config.load import apply_override, read_yaml
@@ -55,13 +56,38 @@ class Space(BaseModel):
 
     metric: str = Field("dev_accuracy", description="Name of the reported number that decides.")
     mode: Literal["max", "min"] = Field("max", description="Whether more or less of it is better.")
-    samples: int = Field(1, ge=1, description="Times the grid is run through; draws differ each time.")
-    max_concurrent: int = Field(1, ge=1, description="Trials at once.")
-    scheduler: Literal["none", "asha"] = Field(
-        "none", description="asha: stop the weaker trials early, by their reports so far."
+    search: Literal["grid", "random", "optuna", "bohb"] = Field(
+        "grid",
+        description="grid: every combination of the grids. The others draw `samples` trials, from grids too; "
+        "optuna and bohb learn from the trials so far.",
     )
-    asha_reports: int = Field(4, ge=2, description="Reports of a trial that is not stopped.")
+    samples: int = Field(
+        1, ge=1, description="grid: times the grid is run through, draws differ each time. Else: trials."
+    )
+    max_concurrent: PositiveInt | Literal["auto"] = Field(
+        "auto", description="Trials at once. auto: one per GPU share of a trial, or per two CPUs."
+    )
+    scheduler: Literal["none", "asha", "pbt"] = Field(
+        "none",
+        description="asha: stop the weaker trials early, by their reports so far. bohb brings its own "
+        "(asynchronous HyperBand). pbt: after each round the weaker go on from copies of the better, with "
+        "perturbed settings; with search grid or random.",
+    )
+    reports: int = Field(4, ge=2, description="Reports of a trial that is not stopped (asha, bohb, pbt).")
     asha_keep: float = Field(3, gt=1, description="One in so many goes on at each rung.")
+    budget: str | None = Field(
+        None,
+        pattern=r"^\d+(\.\d+)?(gpuh|cpuh)$",
+        description="What all trials may use, e.g. 20gpuh or 3.5cpuh. None: no limit.",
+    )
+    finalists: int = Field(3, ge=0, description="Best trials that are run with more seeds; 0: none.")
+    seeds: int = Field(3, ge=1, description="Seeds of each finalist and of the default.")
+    trial_gpus: float | None = Field(
+        None,
+        gt=0,
+        description="GPU share of a trial where runtime.gpus_per_worker names none. None: a quarter for an "
+        "encoder of up to 150 M parameters, else one.",
+    )
     trial_cpus: float = Field(
         0.1, gt=0, description="CPUs held by a trial's driver; its stages ask for their own."
     )
@@ -75,10 +101,43 @@ class Space(BaseModel):
             raise ValueError(f"{', '.join(both)}: both fixed and varied")
         return self
 
+    @model_validator(mode="after")
+    def _worth_it(self) -> Space:
+        drawn = any(p.grid is None for p in self.parameters.values())
+        if self.search == "grid" and self.samples > 1 and not drawn:
+            raise ValueError(
+                f"samples={self.samples} runs the same grid again; set samples to 1 (seeds repeats the best)"
+            )
+        if self.search != "grid" and self.samples == 1:
+            raise ValueError(f"search {self.search} with samples=1 is one trial; set samples to how many")
+        return self
+
+    @model_validator(mode="after")
+    def _a_population(self) -> Space:
+        if self.scheduler == "pbt" and self.search not in ("grid", "random"):
+            raise ValueError(
+                f"scheduler pbt changes settings on the way, which search {self.search} cannot learn from; "
+                "set search to random or grid"
+            )
+        if self.scheduler == "pbt" and self.trials() < 2:
+            raise ValueError("scheduler pbt needs a population; set samples to at least 2")
+        return self
+
     def trials(self) -> int:
         """How many trials the sweep has."""
+        if self.search != "grid":
+            return self.samples
         grids = [len(p.grid) for p in self.parameters.values() if p.grid is not None]
         return self.samples * math.prod(grids)
+
+    def changed(self, **settings: Any) -> Space:
+        """This space with other settings, validated; None leaves one as it is.
+
+        Raises:
+            ConfigError: they contradict each other.
+        """
+        given = {key: value for key, value in settings.items() if value is not None}
+        return _validated({**self.model_dump(), **given}, "sweep")
 
 
 def load_space(path: str | Path, base: Mapping[str, Any] | None = None) -> Space:
@@ -92,18 +151,34 @@ def load_space(path: str | Path, base: Mapping[str, Any] | None = None) -> Space
         ConfigError: unreadable file, malformed space, unknown setting (with the nearest
             name), or a value that the setting refuses.
     """
-    try:
-        space = Space.model_validate(read_yaml(path))
-    except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "space"
-        raise ConfigError(f"{path}: {where}: {first['msg']}", f"change {where}") from None
+    space = _validated(read_yaml(path), str(path))
     held = [override(key, value) for key, value in space.fixed.items()]
-    configure(base, held, str(path))
+    _acts(space, configure(base, held, str(path)), str(path))
     for key, parameter in space.parameters.items():
         for value in parameter.probes():
             configure(base, [*held, override(key, value)], str(path))
     return space
+
+
+def _acts(space: Space, config: RunConfig, origin: str) -> None:
+    """Refuse to vary the numbers of a part that is off: every trial would be the same."""
+    for key in space.parameters:
+        section, _, name = key.rpartition(".")
+        switch = f"{section}.enabled"
+        off = reduce(lambda part, n: getattr(part, n, None), switch.split("."), cast(Any, config)) is False
+        if off and switch not in space.parameters and name not in ("enabled", "fixed"):
+            raise ConfigError(
+                f"{origin}: {key} has no effect: {section} is off", f"add `{switch}: true` to `fixed`"
+            )
+
+
+def _validated(data: Mapping[str, Any], origin: str) -> Space:
+    try:
+        return Space.model_validate(data)
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "space"
+        raise ConfigError(f"{origin}: {where}: {first['msg']}", f"change {where}") from None
 
 
 def configure(base: Mapping[str, Any] | None, overrides: Sequence[str], origin: str) -> RunConfig:
