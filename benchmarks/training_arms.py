@@ -20,7 +20,7 @@ from common import data_file, data_folder
 from torch import nn
 
 from xalign_dist.config import EncoderConfig, ObjectiveConfig, TrainingConfig
-from xalign_dist.encoder import load_encoder, save_encoder, trim_vocabulary
+from xalign_dist.encoder import Encoder, load_encoder, save_encoder, trim_vocabulary
 from xalign_dist.pairs.write import WEIGHTED_PAIR, write_training_set
 from xalign_dist.pipeline.quickstart_data import build_quickstart_data
 from xalign_dist.training import StepRecord, TorchEngine, TrainJob, run_training
@@ -78,7 +78,7 @@ class World:
             model=self.model,
             encoder=EncoderConfig(),
             training=TrainingConfig(**settings),
-            objective=objective or ObjectiveConfig(),
+            objective=objective or ObjectiveConfig.paper(),
             sampling_temperature=1.0,
             start_step=0,
             stop_step=steps,
@@ -160,7 +160,8 @@ def peer(
     model = SentenceTransformer(str(world.directory), device="cpu")
     model.max_seq_length = EncoderConfig().max_tokens
     if trim:
-        _trim_peer(model, world)
+        encoder = load_encoder(world.model, EncoderConfig(), torch.device("cpu"))
+        trim_like_ours(model, encoder, pq.read_table(world.home / "texts.parquet")["text"].to_pylist())
     if cached_chunk is None:
         loss: nn.Module = st_losses.MultipleNegativesRankingLoss(model)
     else:
@@ -198,9 +199,9 @@ def peer(
     return clock.rate()
 
 
-def _trim_peer(model: Any, world: World) -> None:
-    encoder = load_encoder(world.model, EncoderConfig(), torch.device("cpu"))
-    trim_vocabulary(encoder, pq.read_table(world.home / "texts.parquet")["text"].to_pylist())
+def trim_like_ours(model: Any, encoder: Encoder, texts: list[str]) -> None:
+    """Leave the sentence-transformers ``model`` only the embedding rows that ``texts`` can reach."""
+    trim_vocabulary(encoder, texts)
     rows = encoder.rows
     assert rows is not None
     small = encoder.backbone.get_input_embeddings().weight.detach().clone()

@@ -1,0 +1,221 @@
+"""The experiment behind RESULTS.md: every arm of the method and every baseline, on realistic noise.
+
+    XALIGN_DATA=DIR python benchmarks/experiment.py --out DIR [--seeds 3] [--tried] [--json FILE]
+
+Makes the data (experiment_data.py), trains each arm of `xalign ablate` under each seed, the full method
+on clean text and with the hidden translations given (oracle), measures encoders that were not trained
+on the same suite, and states each claim of the paper as shown or not. The same command goes on with
+what is missing; what is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import common
+import numpy as np
+import yaml
+from experiment_claims import (
+    TASKS,
+    UNSEEN,
+    Arm,
+    Groups,
+    Test,
+    corrected,
+    difference,
+    mean_value,
+    share_of_gain,
+    suite_groups,
+)
+from experiment_peers import measure_untrained, train_peer
+
+from tuning.components import FULL, INFONCE, arms
+from xalign_dist.config import RunConfig, load_config
+
+HERE = Path(__file__).parent
+SUITE = HERE / "experiment_suite.yaml"
+PEER = "InfoNCE by sentence-transformers"
+TRIED, WITHOUT = "with ", "without "
+"""Arms of parts that are off (chosen on the development sets): on demand, under the first seed only."""
+SIDE = {"oracle": ["--oracle"], "clean": ["--noise", "0"]}
+"""Name of a further run of the full method -> how its data differ."""
+
+
+def main() -> None:
+    """Everything."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="for data and runs")
+    parser.add_argument("--seeds", type=int, default=3, help="of training")
+    parser.add_argument("--tried", action="store_true", help="also put in each part that is off by default")
+    parser.add_argument("--without-peer", action="store_true", help="leave sentence-transformers out")
+    parser.add_argument("--json", type=Path, help="write figures and claims there")
+    parser.add_argument("--markdown", type=Path, help="write the tables there, for RESULTS.md")
+    args = parser.parse_args()
+    common.data_file("train_pairs.parquet")
+    out = args.out.resolve()
+    train(out, args.seeds, args.tried)
+    suite = yaml.safe_load(SUITE.read_text("utf-8"))
+    groups = suite_groups(suite["high"], suite["low"])
+    found = {
+        name: _arms(out / "main", name, 1 if name.startswith(TRIED) else args.seeds)
+        for name in arms(_settings(out, "main"))
+        if args.tried or not name.startswith(TRIED)
+    }
+    found |= {name: _arms(out / name, FULL, args.seeds) for name in SIDE}
+    found |= {name: [arm] for name, arm in measure_untrained(out, SUITE).items()}
+    if not args.without_peer:
+        found[PEER] = train_peer(out, SUITE, 1)
+    report = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seeds": args.seeds,
+        "machine": common.machine(),
+        "values": values(found, groups),
+        "tests": [vars(t) for t in tests(found, groups)],
+        "claims": claims(found, groups),
+    }
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1), "utf-8")
+    text = markdown(report)
+    print(text)
+    if args.markdown:
+        args.markdown.write_text(text, "utf-8")
+
+
+def train(out: Path, seeds: int, tried: bool) -> None:
+    """Data and runs, seed by seed, what is off last; `xalign ablate` skips what it finds."""
+    for name, options in {"main": [], **SIDE}.items():
+        data = out / "data" / name
+        if not (data / "run.yaml").exists():
+            _run([sys.executable, str(HERE / "experiment_data.py"), "--out", str(data), *options])
+    known = list(arms(_settings(out, "main")))
+    for n in range(1, seeds + 1):
+        _ablate(out, "main", n, [name for name in known if not name.startswith(TRIED)])
+        for name in SIDE:
+            _ablate(out, name, n, [FULL])
+    if tried:
+        _ablate(out, "main", 1, known)
+
+
+def _ablate(out: Path, name: str, seeds: int, only: Sequence[str]) -> None:
+    data = str(out / "data" / name / "run.yaml")
+    chosen = [word for arm in only for word in ("--arm", arm)]
+    command = [sys.executable, "-m", "xalign_dist", "ablate", data, "--out", str(out / name)]
+    _run([*command, "--seeds", str(seeds), *chosen])
+
+
+def _settings(out: Path, name: str) -> RunConfig:
+    return load_config(str(out / "data" / name / "run.yaml"), [])
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        sys.exit(f"ended with {done.returncode}: {' '.join(command)}")
+
+
+def _arms(root: Path, name: str, seeds: int) -> list[Arm]:
+    folders = [root / f"seed={n}" / name.replace(" ", "-") for n in range(seeds)]
+    return [Arm.read(folder) for folder in folders]
+
+
+def values(arms: dict[str, list[Arm]], groups: Groups) -> list[dict[str, object]]:
+    """Each arm's averages: mean over seeds, and each seed's."""
+    rows = []
+    for name, found in arms.items():
+        for task in TASKS:
+            for group in ("all", "high", "low", UNSEEN):
+                if not found[0].parts(task, group, groups):
+                    continue
+                by_seed = [a.value(task, group, groups) for a in found]
+                rows.append(
+                    {
+                        "arm": name,
+                        "task": task,
+                        "group": group,
+                        "value": float(np.mean(by_seed)),
+                        "seeds": by_seed,
+                    }
+                )
+    return rows
+
+
+def tests(arms: dict[str, list[Arm]], groups: Groups) -> list[Test]:
+    """The full method against baselines and against itself without a part; two families for Holm."""
+    full, found = arms[FULL], []
+    parts = [n for n in arms if n.startswith((WITHOUT, TRIED))]
+
+    def seeds(name: str) -> int:
+        return 1 if name.startswith(TRIED) else len(full)
+
+    families: tuple[Sequence[str], ...] = ([n for n in arms if n not in (FULL, *parts, *SIDE, PEER)], parts)
+    for family in families:
+        rows = [
+            difference(f"{FULL} - {name}", task, group, full[: seeds(name)], arms[name], groups)
+            for name in family
+            for task in TASKS
+            for group in (("all", "low") if task == "retrieval" else ("all",))
+        ]
+        found += corrected(rows)
+    if PEER in arms:  # Two ways to the same baseline: not a claim, so in no family.
+        ours = arms[INFONCE][: len(arms[PEER])]
+        found += [difference(f"{INFONCE} - {PEER}", t, "all", ours, arms[PEER], groups) for t in TASKS]
+    return found
+
+
+def claims(arms: dict[str, list[Arm]], groups: Groups) -> dict[str, float]:
+    """The figures that have a goal of their own."""
+    full, initial = arms[FULL], arms["initial"]
+    low = mean_value(full, "retrieval", "low", groups) - mean_value(arms[INFONCE], "retrieval", "low", groups)
+    lost = [
+        mean_value(full, task, UNSEEN, groups) - mean_value(initial, task, UNSEEN, groups)
+        for task in TASKS
+        if full[0].parts(task, UNSEEN, groups)
+    ]
+    return {
+        "low-resource retrieval over fixed InfoNCE": low,
+        "share of the oracle's gain, low-resource": share_of_gain(
+            full, arms["oracle"], initial, "low", groups
+        ),
+        "share of clean data's gain": share_of_gain(full, arms["clean"], initial, "all", groups),
+        "languages not in training against the initial encoder": float(np.mean(lost)),
+    }
+
+
+def markdown(report: dict) -> str:
+    """Tables for a reader."""
+    lines = ["| arm | " + " | ".join(_columns(report)) + " |", "|---|" + "---:|" * len(_columns(report))]
+    cells = {(v["arm"], f"{v['task']}, {v['group']}"): v["value"] for v in report["values"]}
+    for arm in dict.fromkeys(v["arm"] for v in report["values"]):
+        shown = [f"{cells[arm, c]:.3f}" if (arm, c) in cells else "" for c in _columns(report)]
+        lines.append(f"| {arm} | " + " | ".join(shown) + " |")
+    lines += [
+        "",
+        "| difference | task | languages | value | 95 % interval | p (Holm) |",
+        "|---|---|---|---:|---|---:|",
+    ]
+    for t in report["tests"]:
+        lines.append(
+            f"| {t['what']} | {t['task']} | {t['group']} | {t['difference']:+.3f} "
+            f"| {t['low']:+.3f} to {t['high']:+.3f} | {t['p']:.3g} |"
+        )
+    lines += ["", "| claim | seen | goal |", "|---|---:|---:|"]
+    goals = ("at least .10", "at least .90", "at least .95", "at least -.01")
+    for (what, value), goal in zip(report["claims"].items(), goals, strict=True):
+        lines.append(f"| {what} | {value:+.3f} | {goal} |")
+    return "\n".join(lines) + "\n"
+
+
+def _columns(report: dict) -> list[str]:
+    return list(dict.fromkeys(f"{v['task']}, {v['group']}" for v in report["values"]))
+
+
+if __name__ == "__main__":
+    main()

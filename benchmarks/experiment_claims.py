@@ -1,0 +1,133 @@
+"""What the experiment must show, computed from the items that every arm left behind.
+
+Everything is read from run directories (metrics.json, items.parquet): nothing is trained or embedded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from xalign_dist.corpora.languages import normalize_language
+from xalign_dist.evaluation.metrics import counts_for, group_of
+from xalign_dist.evaluation.run import EvaluationResult
+from xalign_dist.evaluation.scores import ItemScores
+from xalign_dist.evaluation.significance import crossed_bootstrap, holm
+
+RESAMPLES = 10_000
+Groups = dict[str, frozenset[str]]
+Row = tuple[str, str]
+"""(task, metric)."""
+TASKS: dict[str, Sequence[Row]] = {
+    "retrieval": (("retrieval:tatoeba", "accuracy"), ("retrieval:news", "accuracy")),
+    "lexicon": (("lexicon", "p@1"),),
+    "classification": (("classification", "accuracy"),),
+    "cross-lingual search": (("clir", "mrr@10"),),
+}
+"""The figures of the claims; where there are two, each language pair of each counts once."""
+UNSEEN = "unseen"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model under one seed: its items by (task, metric, language pair)."""
+
+    items: dict[tuple[str, str, str], ItemScores]
+
+    @classmethod
+    def read(cls, folder: Path) -> Arm:
+        """From a run directory."""
+        table = pq.read_table(folder / "items.parquet")
+        names = [table[n].to_pylist() for n in ("task", "metric", "lang")]
+        clusters = np.array([int(i.split("#")[0], 16) for i in table["item"].to_pylist()], np.int64)
+        scores = table["score"].to_numpy()
+        keys = list(zip(*names, strict=True))
+        places: dict[tuple[str, str, str], list[int]] = {}
+        for n, key in enumerate(keys):
+            places.setdefault(key, []).append(n)
+        return cls({k: ItemScores.mean(scores[rows], clusters[rows]) for k, rows in places.items()})
+
+    @classmethod
+    def of(cls, result: EvaluationResult, model: str) -> Arm:
+        """One model of an evaluation in this process."""
+        return cls({k[1:]: v for k, v in result.items.items() if k[0] == model and v.reduce == "mean"})
+
+    def parts(self, task: str, group: str, groups: Groups) -> list[ItemScores]:
+        """Items of the language pairs of ``group`` (all, high, low, unseen) in a task of TASKS."""
+        return [
+            items
+            for (name, metric, lang), items in sorted(self.items.items(), key=lambda kv: kv[0])
+            if (name, metric) in TASKS[task] and _belongs(group, *lang.split("-", 1), groups)
+        ]
+
+    def value(self, task: str, group: str, groups: Groups) -> float:
+        """Mean over language pairs."""
+        return float(np.mean([p.value for p in self.parts(task, group, groups)]))
+
+
+def _belongs(group: str, src: str, tgt: str, groups: Groups) -> bool:
+    if group == UNSEEN:
+        return src != tgt and group_of(src, tgt, groups) is None and bool({src, tgt} - {"eng", "all"})
+    return counts_for(group, src, tgt, groups)
+
+
+@dataclass(frozen=True)
+class Test:
+    """A difference between two arms over seeds and items. ``p`` is corrected by :func:`corrected`."""
+
+    what: str
+    task: str
+    group: str
+    ours: float
+    theirs: float
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def difference(
+    what: str, task: str, group: str, ours: Sequence[Arm], theirs: Sequence[Arm], groups: Groups
+) -> Test:
+    """``ours`` minus ``theirs``, paired by seed; an arm without training is repeated."""
+    theirs = theirs if len(theirs) == len(ours) else list(theirs) * len(ours)
+    a, b = ([arm.parts(task, group, groups) for arm in arms] for arms in (ours, theirs))
+    found, low, high, p = crossed_bootstrap(a, b, resamples=RESAMPLES)
+    means = [float(np.mean([arm.value(task, group, groups) for arm in arms])) for arms in (ours, theirs)]
+    return Test(what, task, group, *means, found, low, high, p)
+
+
+def corrected(tests: Sequence[Test]) -> list[Test]:
+    """The same tests with Holm's p over all of them."""
+    return [
+        Test(**{**vars(t), "p": float(p)}) for t, p in zip(tests, holm([t.p for t in tests]), strict=True)
+    ]
+
+
+def mean_value(arms: Iterable[Arm], task: str, group: str, groups: Groups) -> float:
+    """Over seeds."""
+    return float(np.mean([arm.value(task, group, groups) for arm in arms]))
+
+
+def share_of_gain(
+    ours: Sequence[Arm],
+    ceiling: Sequence[Arm],
+    start: Sequence[Arm],
+    group: str,
+    groups: Groups,
+) -> float:
+    """What part of the ceiling's gain over the start ours has, in retrieval."""
+    a, b, c = (mean_value(x, "retrieval", group, groups) for x in (ours, ceiling, start))
+    return (a - c) / (b - c)
+
+
+def suite_groups(high: Sequence[str], low: Sequence[str]) -> Groups:
+    """As the suite has them."""
+    return {
+        "high": frozenset(map(normalize_language, high)),
+        "low": frozenset(map(normalize_language, low)),
+    }
