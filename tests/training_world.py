@@ -79,12 +79,14 @@ def pairs(rows: int = 120, seed: int = 0) -> pa.Table:
 
 
 def write_set(home: Path, model: str, rows: int = 120, references: bool = True) -> str:
-    """A training set of :func:`pairs`, with random reference vectors that agree on translations."""
+    """A training set of :func:`pairs`; references are means of one vector a word: translations agree."""
     table = pairs(rows)
     encoder = load_encoder(model, device="cpu")
     rng = np.random.default_rng(5)
-    ref = rng.normal(size=(rows, 16)).astype(np.float32)
-    other = ref + 0.3 * rng.normal(size=(rows, 16)).astype(np.float32)
+    meanings = rng.normal(size=(WORDS, 16)).astype(np.float32)
+    numbers = [[int(word[1:]) for word in text.split()] for text in table["src"].to_pylist()]
+    ref = np.stack([meanings[n].mean(0) for n in numbers])
+    other = ref + 0.1 * rng.normal(size=(rows, 16)).astype(np.float32)
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ref, other)]
     src, tgt = (encoder.tokenize(table[side].to_pylist()) for side in ("src", "tgt"))
     write_training_set(str(home), table, src, tgt, *(unit if references else (None, None)))
@@ -104,9 +106,25 @@ def tiny_job(home: Path, dropout: float = 0.1, **changes: Any) -> TrainJob:
     }
     fields: dict[str, Any] = {
         **{"out": str(home / "out"), "work": str(home / "work"), "training_set": str(home / "set")},
-        **{"model": str(model), "encoder": EncoderConfig(model=str(model)), "objective": ObjectiveConfig()},
+        **{
+            "model": str(model),
+            "encoder": EncoderConfig(model=str(model)),
+            "objective": ObjectiveConfig.paper(),
+        },
         **{"sampling_temperature": 1.0, "start_step": 0, "stop_step": 8, "total_steps": 8, "seed": 3},
         "vocabulary_texts": str(home / "texts.txt"),
         **changes,
     }
     return TrainJob(training=TrainingConfig.model_validate(training), **fields)
+
+
+def elastic_job(home: Path, name: str, steps: int) -> TrainJob:
+    """A job without dropout and without planned checkpoints but the last, so that any other was asked for."""
+    sgd = {"optimizer": "sgd", "clip_norm": 1e9, "learning_rate": 1e-3, "checkpoint_every": steps}
+    return tiny_job(
+        home,
+        dropout=0.0,
+        **{"work": str(home / name), "out": str(home / f"{name}.out")},
+        **{"stop_step": steps, "total_steps": steps},
+        training={**sgd, "steps": steps, "chunk_pairs": 2},
+    )

@@ -1,4 +1,8 @@
-"""One small Ray cluster for all tests on Ray; it is this session's own and ends with it."""
+"""One small Ray cluster for all tests in this folder; it ends with the last of them.
+
+The folder is a package because pytest ends a package's fixture there, and a folder's only with the
+session: tests that come later have to find no Ray connected.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import pytest
 import ray
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_session() -> Iterator[None]:
     # Ray runs its workers at nice 15: beside other work on the machine a test would wait for minutes.
     os.environ.setdefault("RAY_worker_niceness", "0")

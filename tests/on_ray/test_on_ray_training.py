@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 from pathlib import Path
@@ -17,8 +18,8 @@ from training_world import tiny_job
 
 from xalign_dist.config import DeepSpeedConfig, RuntimeConfig
 from xalign_dist.encoder import load_encoder
-from xalign_dist.errors import DataError
-from xalign_dist.runtime.train import train
+from xalign_dist.errors import DataError, Preempted
+from xalign_dist.runtime.train import _Channel, _relay, _ToDriver, train
 from xalign_dist.training import TrainJob, run_training
 from xalign_dist.training.checkpoint import Checkpoints
 from xalign_dist.training.telemetry import read_telemetry
@@ -161,7 +162,46 @@ def test_killed_worker_is_restarted_from_its_checkpoint_with_the_same_curve(tmp_
     assert losses(zero3) == pytest.approx(losses(reference), rel=1e-3)
 
 
+@pytest.mark.faults
+def test_sigterm_to_the_driver_is_a_checkpoint_and_the_same_command_continues(tmp_path: Path) -> None:
+    # No checkpoint is planned before the last step: what there is was asked for.
+    settings = {**SGD, "learning_rate": 1e-3, "checkpoint_every": 400}
+    job = tiny_job(tmp_path, dropout=0.0, stop_step=400, total_steps=400, training=settings)
+    said: list[str] = []
+    steps: list[int] = []
+
+    def on_step(record: dict[str, Any]) -> None:
+        steps.append(record["step"])
+        if record["step"] == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match="stopped on notice after step"):
+        train(job, RuntimeConfig(train_workers=2), str(tmp_path / "ray"), on_step, said.append)
+    (step,) = Checkpoints(f"{job.work}/checkpoints", 9).steps()
+    assert 10 <= step < 400
+    assert steps[-1] == step
+    assert said[0].startswith("memory per worker about")
+    rest = dataclasses.replace(job, stop_step=step + 3, total_steps=400)
+    train(rest, RuntimeConfig(), str(tmp_path / "ray"), lambda r: steps.append(r["step"]))
+    assert steps == list(range(1, step + 4))
+
+
 def test_a_fault_of_the_users_arrives_as_it_was_raised(tmp_path: Path) -> None:
     job = tiny_job(tmp_path, training_set=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="nowhere"):
         train(job, RuntimeConfig(max_failures=2), str(tmp_path / "ray"))
+
+
+def test_a_workers_warnings_are_heard_where_the_command_runs(caplog: pytest.LogCaptureFixture) -> None:
+    channel = _Channel.remote()  # type: ignore[attr-defined]
+    logger = logging.getLogger("xalign_dist.training.somewhere")
+    handler = _ToDriver(channel)
+    logger.addHandler(handler)
+    try:
+        with _relay(channel, None):
+            logger.info("a step")
+            logger.warning("step %d skipped", 7)
+            caplog.clear()
+    finally:
+        logger.removeHandler(handler)
+    assert [r.getMessage() for r in caplog.records] == ["step 7 skipped"]

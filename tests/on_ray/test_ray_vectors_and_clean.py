@@ -17,7 +17,7 @@ from xalign_dist.records import SENTENCE
 from xalign_dist.runtime import vectors
 from xalign_dist.runtime.embed_pool import embed_pool
 from xalign_dist.runtime.session import cluster_resources
-from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, is_embedded
+from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
 
 MODEL = "builtin:e5-small?layers=1"
 CONFIG = EncoderConfig(model=MODEL)
@@ -69,18 +69,34 @@ def test_embedding_on_ray_equals_here_and_continues(ray_session, tmp_path, monke
     assert sum(done) == 5, "a repeated text is embedded once"
     here = embed_texts(load_encoder(MODEL, CONFIG), TEXTS)
     np.testing.assert_allclose((store(TEXTS) * here).sum(1), 1, atol=2e-4)
-    assert store.second(TEXTS).shape == here.shape
+    assert store.view.shape == (5, here.shape[1])
 
     block = next(tmp_path.rglob("block-000001.parquet"))
     block.unlink()
-    assert not is_embedded(TEXTS, job, str(tmp_path))
+    assert open_embedded(TEXTS, job, str(tmp_path)) is None
     untouched = next(tmp_path.rglob("block-000000.parquet")).stat().st_mtime_ns
     again = embed_corpus(TEXTS, job, str(tmp_path), run, cluster_resources())
     np.testing.assert_allclose(again(TEXTS), store(TEXTS), atol=1e-6)
     assert next(tmp_path.rglob("block-000000.parquet")).stat().st_mtime_ns == untouched
-    assert is_embedded(TEXTS, job, str(tmp_path))
+    opened = open_embedded(TEXTS, job, str(tmp_path))
+    np.testing.assert_array_equal(opened(TEXTS), again(TEXTS))
+    assert opened.identity == again.identity
     with pytest.raises(DataError, match="have no vector"):
         store(["never seen"])
+
+    done.clear()
+    there = set(tmp_path.rglob("*.parquet"))
+    grown = embed_corpus([*TEXTS[:3], "Neu"], job, str(tmp_path), run, cluster_resources(), done.append)
+    assert done == [3, 1], "only the new text is embedded"
+    assert len(set(tmp_path.rglob("*.parquet")) - there) == 1
+    np.testing.assert_allclose(grown(TEXTS[:3]), store(TEXTS[:3]), atol=1e-6)
+    assert grown.encoder == store.encoder
+    assert grown.identity != store.identity
+    with pytest.raises(DataError, match="have no vector"):
+        grown(["Speichern"])
+    next(iter(there)).write_bytes(b"torn")
+    with pytest.raises(DataError, match="vectors that cannot be read"):
+        open_embedded(TEXTS, job, str(tmp_path))
 
 
 def test_pool_keeps_the_order_of_texts(ray_session):

@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ray.job_submission import JobSubmissionClient
+from ray_head import ray_head
 
-from jobs.submit import Submission, connect, follow, submit
-from xalign_dist.errors import ResourceError
+from jobs.submit import Submission, _existing, connect, follow, submit
 
 pytestmark = pytest.mark.ray
 
@@ -29,62 +23,16 @@ class _Shell(Submission):
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[JobSubmissionClient]:
-    """A head of its own, since jobs need a dashboard; ended by its process id."""
-    folder = tempfile.mkdtemp(prefix="xt-job-", dir="/tmp")
-    gcs, dashboard, ray_client, agent = _free_ports(4)
-    command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2",
-        f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={ray_client}",
-        f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}", "--disable-usage-stats",
-        "--object-store-memory=100000000",
-    ]  # fmt: skip
-    # RAY_TMPDIR keeps the note "this is the latest cluster" away from everybody else's ray.init().
-    environment = {
-        **os.environ,
-        "RAY_TMPDIR": folder,
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_worker_niceness": "0",
-    }
-    # The pipe closes when this process ends, however it ends: then the whole group goes with it.
-    watched = ["sh", "-c", '"$@" & cat; kill -KILL 0', "sh", *command]
-    head = subprocess.Popen(
-        watched,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield _wait_for(f"http://127.0.0.1:{dashboard}")
-    finally:
-        # Seen: a blocked `ray start` was still there 20 s after SIGTERM, its raylet gone.
-        os.killpg(head.pid, signal.SIGKILL)
-        head.communicate()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
-
-
-def _wait_for(address: str) -> JobSubmissionClient:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            return connect(address)
-        except ResourceError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobSubmissionClient]:
+    """A head of its own, since jobs need a dashboard. Token authentication is on."""
+    # The token that `ray get-auth-token --generate` made, or a test's ray.init() before this one.
+    home = Path.home() / ".ray" / "auth_token"
+    if not home.exists():
+        home.parent.mkdir(mode=0o700, exist_ok=True)
+        home.write_text(secrets.token_hex(32))
+        home.chmod(0o600)
+    with ray_head({"RAY_AUTH_MODE": "token"}) as head:
+        yield connect(head.dashboard)
 
 
 def test_twice_attaches_and_a_failure_is_started_again(
@@ -114,3 +62,32 @@ def test_twice_attaches_and_a_failure_is_started_again(
     assert submit(client, request, code) == (second, False)
     assert follow(client, second) == 0
     assert submit(client, request, code) == (second, False)
+
+
+def test_status_and_stop_find_the_job_and_no_secret_goes_along(
+    client: JobSubmissionClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.py").write_text(
+        "import os, time\nprint(sorted(os.listdir()), flush=True)\ntime.sleep(600)\n"
+    )
+    (tmp_path / ".env").write_text("PASSWORD=secret")
+    (tmp_path / "deploy.pem").write_text("secret")
+    request = _Shell("run", ("--out", "runs/two"), cpus=0.1)
+    name, _ = submit(client, request, tmp_path)
+    deadline = time.monotonic() + 120
+    # The log says "python job.py" before the job says what it finds.
+    while "[" not in (said := client.get_job_logs(name).partition("python job.py\n")[2]):
+        assert time.monotonic() < deadline, client.get_job_logs(name)
+        time.sleep(0.5)
+    assert said.strip() == "['job.py']"
+    assert _existing(client, request, "status") == 0
+    assert f"{name} RUNNING" in capsys.readouterr().out
+    _existing(client, request, "stop")
+    while client.get_job_status(name) == "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert client.get_job_status(name) == "STOPPED"
+    again, started = submit(client, request, tmp_path)
+    assert started
+    assert again == f"{request.name}-2"
+    client.stop_job(again)

@@ -95,6 +95,8 @@ def compare(run: Run, reference: Run, start: dict[str, Tensor]) -> None:
     assert run.losses == pytest.approx(reference.losses, rel=TOLERANCE)
     assert run.norms == pytest.approx(reference.norms, rel=TOLERANCE)
     assert relative_error(run, reference, start) < TOLERANCE
+    (table,) = (name for name in reference.parameters if "word_embeddings" in name)
+    torch.testing.assert_close(run.parameters[table], reference.parameters[table], rtol=3e-7, atol=1e-7)
     for name, value in reference.parameters.items():
         if name.startswith(("adversary", "temperature", "accuracy")):
             torch.testing.assert_close(run.parameters[name], value, rtol=1e-4, atol=1e-6)

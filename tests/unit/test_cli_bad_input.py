@@ -90,6 +90,10 @@ def test_unknown_language_code(call, tmp_path):
     pairs(tmp_path / "p.parquet")
     (tmp_path / "c.yaml").write_text("corpora: [{path: p.parquet, src_lang: english}]\n")
     check(call("clean", "c.yaml", "--out", "o"), "'english' is not a language code")
+    files = ("--source", "not-read.txt", "--target", "not-read.txt")
+    check(
+        call("mine", *MODEL, *files, "--tgt-lang", "gaelic", "--out", "o"), "'gaelic' is not a language code"
+    )
 
 
 def test_model_directory_without_weights(call, tmp_path):
@@ -109,6 +113,45 @@ def test_output_that_cannot_be_created(call, tmp_path):
     pairs(tmp_path / "p.parquet")
     (tmp_path / "file").write_text("")
     check(call("score", *MODEL, "--pairs", "p.parquet", "--out", "file/o"), "file/o", "another --out")
+
+
+def test_object_store_where_only_a_file_system_will_do(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    (tmp_path / "c.yaml").write_text("corpora: [{path: p.parquet}]\n")
+    for verb in (
+        ("score", *MODEL, "--pairs", "p.parquet"),
+        ("clean", "p.parquet"),
+        ("evaluate", *MODEL, "--suite", "c.yaml"),
+        ("quickstart",),
+        ("sweep", "c.yaml", "c.yaml"),
+        ("ablate", "c.yaml"),
+    ):
+        check(call(*verb, "--out", "s3://bucket/o"), "s3://bucket/o", "file system path")
+    check(call("report", "s3://bucket/o"), "s3://bucket/o")
+    assert not (tmp_path / "s3:").exists()
+
+
+def test_pbt_refuses_what_a_population_cannot_do(call, tmp_path):
+    (tmp_path / "c.yaml").write_text("corpora: [{path: p.parquet}]\n")
+    rate = "parameters: {training.learning_rate: {uniform: [0.0001, 0.001]}}\nsearch: random\nsamples: 4\n"
+    (tmp_path / "s.yaml").write_text(rate)
+    (tmp_path / "w.yaml").write_text(rate.replace("training.learning_rate", "encoder.lora_dropout"))
+    (tmp_path / "e.yaml").write_text(
+        rate.replace(
+            "training.learning_rate: {uniform: [0.0001, 0.001]}", "training.batch_pairs: {grid: [8, 16]}"
+        )
+    )
+    (tmp_path / "r.yaml").write_text(rate + "fixed: {rounds.count: 3}\n")
+
+    def sweep(space, *more):
+        return call("sweep", "c.yaml", space, *more, "--scheduler", "pbt", "--out", "o")
+
+    check(sweep("s.yaml", "rounds.count=1"), "rounds.count is 1", "set rounds.count to at least 2")
+    check(sweep("w.yaml"), "encoder.lora_dropout cannot change between rounds", "--scheduler asha")
+    check(sweep("e.yaml"), "training.batch_pairs cannot change between rounds", "--scheduler asha")
+    check(sweep("r.yaml"), "rounds.count is fixed in the space", "command line")
+    check(sweep("s.yaml", "--search", "optuna"), "search optuna cannot learn from", "random or grid")
+    check(sweep("s.yaml", "--search", "bohb"), "search bohb cannot learn from", "random or grid")
 
 
 def test_output_with_another_configs_results(call, tmp_path):
@@ -149,6 +192,19 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_pairs_of_one_language(call, tmp_path):
     pairs(tmp_path / "p.parquet", tgt_lang=["eng"])
     check(call("score", *MODEL, "--pairs", "p.parquet", "--out", "o"), "p.parquet", "none of its 1 rows")
+
+
+def test_training_on_fewer_pairs_than_a_batch_on_none_and_on_one_language(call, tmp_path):
+    (tmp_path / "c.yaml").write_text("training: {batch_pairs: 64, steps: 2}\n")
+    pairs(tmp_path / "p.parquet")
+    train = ("train", "c.yaml", "--pairs", "p.parquet", "--out", "o")
+    check(call(*train), "training.batch_pairs is 64", "only 1 pairs", "lower training.batch_pairs")
+    nothing = {"source": ["x"], "cosine": [0.1], "margin": [1.0], "confidence": [0.0], "origin": ["parallel"]}
+    ids = {"src_id": ["a"], "tgt_id": ["b"], "round": [0], "stable_rounds": [0]}
+    pairs(tmp_path / "p.parquet", **nothing, **ids)
+    check(call(*train), "no pair is left", "1 below threshold", "pairs.use_confidence_as_weight")
+    pairs(tmp_path / "p.parquet", tgt_lang=["eng"])
+    check(call(*train), "p.parquet", "none of its 1 rows")
 
 
 def lines(tmp_path, **columns):
@@ -194,7 +250,7 @@ def test_clean_of_a_missing_file_and_of_an_unknown_kind(call, tmp_path):
 
 def test_ablate_of_an_unknown_arm_and_of_nothing(call, tmp_path):
     (tmp_path / "c.yaml").write_text("seed: 1\n")
-    check(call("ablate", "c.yaml", "--arm", "without luck"), "without luck", "without hardness")
+    check(call("ablate", "c.yaml", "--arm", "without luck"), "without luck", "with hardness")
     check(call("ablate", "c.yaml"), "nothing to train on")
 
 

@@ -31,6 +31,9 @@ DOCUMENTS = [
     "cluster/README.md",
     "docs/formats.md",
     "docs/method.md",
+    "docs/mining.md",
+    "docs/training.md",
+    "docs/mining.md",
 ]
 TREE = re.search(r"<!-- tree -->\n```text\n(.*?)```\n<!-- /tree -->", README, re.DOTALL)
 

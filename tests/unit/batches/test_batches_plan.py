@@ -202,15 +202,24 @@ def test_position_counts_the_steps_that_began_in_the_epoch():
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_ranks_share_a_batch_without_gap_or_overlap(world_size):
     batch = np.arange(100, 132)
-    parts = [rank_rows(batch, rank, world_size) for rank in range(world_size)]
-    assert np.concatenate(parts).tolist() == batch.tolist()
+    tokens = np.random.default_rng(0).integers(3, 200, 32)
+    parts = [rank_rows(batch, rank, world_size, tokens) for rank in range(world_size)]
+    assert sorted(np.concatenate(parts).tolist()) == batch.tolist()
+    assert all(np.all(np.diff(part) > 0) for part in parts)
     sizes = [len(p) for p in parts]
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_ranks_get_as_many_tokens_as_each_other():
+    # Long texts first, as where a batch is in the order of language pairs: its halves would be 10 to 1.
+    tokens = np.repeat([100, 10], 16) + np.arange(32) % 5
+    shares = [tokens[rank_rows(np.arange(32), rank, 2, tokens)].sum() for rank in range(2)]
+    assert max(shares) / min(shares) < 1.01
+
+
 def test_more_ranks_than_pairs_is_an_error_with_the_setting():
     with pytest.raises(ConfigError, match=r"batch_pairs.*\n.*train_workers"):
-        rank_rows(np.arange(2), 0, 3)
+        rank_rows(np.arange(2), 0, 3, np.ones(2, dtype=np.int64))
 
 
 @pytest.mark.parametrize("copies", [1, 2])

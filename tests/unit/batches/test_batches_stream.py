@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from xalign_dist.batches import BatchPlan, BatchStream, make_batch, rank_rows
+from xalign_dist.batches import BatchPlan, BatchStream, make_batch, read_step
 from xalign_dist.pairs import WEIGHTED_PAIR, TrainingSet, write_training_set
 
 ROWS = 50
@@ -66,9 +66,10 @@ def test_the_ranks_streams_are_the_plan(training_set, plan, world_size):
     ]
     for number, step in enumerate(range(2, 9)):
         parts = [stream[number] for stream in streams]
-        assert np.concatenate([p.rows_B for p in parts]).tolist() == plan.batch(step).tolist()
+        batch = plan.batch(step)
+        assert sorted(np.concatenate([p.rows_B for p in parts]).tolist()) == sorted(batch.tolist())
         assert {(p.step, p.epoch) for p in parts} == {(step, plan.position(step)[0])}
-        expected = make_batch(training_set, rank_rows(plan.batch(step), 0, world_size), step, 0)
+        expected = read_step(plan, training_set, step, 0, world_size)
         assert parts[0].src_tokens == expected.src_tokens
     assert not _threads()
 
@@ -126,3 +127,14 @@ def test_waiting_is_told_apart_from_work(training_set, plan, monkeypatch):
         time.sleep(0.05)
     assert fed.wait_share < 0.5
     assert fed.wait_seconds < starved.wait_seconds
+
+
+def test_batches_read_ahead_cost_the_step_next_to_nothing(training_set, plan, monkeypatch):
+    whole = plan.batch
+    monkeypatch.setattr(plan, "batch", lambda step: time.sleep(0.005) or whole(step))
+    stream = BatchStream(training_set, plan, 0, 1, 0, 20)
+    for _ in stream:
+        time.sleep(0.05)
+    # Only the first batch was waited for.
+    assert stream.wait_seconds >= 0.005
+    assert stream.wait_share < 0.05

@@ -41,6 +41,9 @@ def test_unknown_key_names_the_nearest(key, near):
         ("encoder.orthogonal=true", "projection=linear"),
         ("pairs.target_noise=1.5", "pairs.target_noise"),
         ("training.steps=1", "rounds.count"),
+        ("encoder.lora_targets=[q_proj]", "need encoder.lora_rank"),
+        ("runtime.train_workers=65", "cannot be shared by 65 workers"),
+        ("runtime.train_workers_max=65", "cannot be shared by 65 workers"),
         ("corpora.0.path=x", "no index"),
         ("training", "not key=value"),
         ("corpora=[{path: a.txt, kind: sentences, mining_group: g}]", "needs a source"),
@@ -49,6 +52,12 @@ def test_unknown_key_names_the_nearest(key, near):
 def test_faults_name_the_setting(override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(None, ["corpora=[]", override] if override.startswith("corpora.") else [override])
+
+
+def test_flash_attention_and_fp32_exclude_each_other():
+    load_config(None, ["encoder.attention=flash"])
+    with pytest.raises(ConfigError, match=r"encoder\.attention=flash .* training\.precision"):
+        load_config(None, ["encoder.attention=flash", "training.precision=fp32"])
 
 
 def test_yaml_cannot_build_objects(tmp_path):

@@ -4,7 +4,7 @@ from encoder_world import DECODERS, ENCODERS, KINDS, LAYERS, TEXTS
 
 from xalign_dist.config import EncoderConfig
 from xalign_dist.encoder.pooling import pool
-from xalign_dist.errors import ModelError
+from xalign_dist.errors import ConfigError, ModelError
 
 
 def batch(encoder, texts=TEXTS):
@@ -132,3 +132,22 @@ def test_pooling_head_and_norm_are_float32_under_autocast(tiny):
         expected = torch.nn.functional.normalize(encoder.head(pool(states, mask, "mean")), dim=-1)
     assert vectors.dtype == torch.float32
     torch.testing.assert_close(vectors, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("prefix", ["", "w40 "])
+def test_texts_without_a_token_of_their_own_are_told(tiny, prefix):
+    encoder = tiny("bert", EncoderConfig(query_prefix=prefix))
+    texts = ["w1", "", "   ", "\u043d\u0435 w1", "\u043d\u0435\u0442", "w40 w1"]
+    told = encoder.says_nothing(encoder.full_ids(texts), side="query")
+    assert told.tolist() == [False, True, True, False, True, False]
+
+
+def test_a_byte_tokenizer_knows_every_script(tiny):
+    encoder = tiny("qwen3")
+    assert encoder.says_nothing(encoder.full_ids(["", "\u043d\u0435\u0442"])).tolist() == [True, False]
+
+
+def test_a_prefix_that_leaves_no_room_is_refused(tiny):
+    with pytest.raises(ConfigError, match=r"encoder\.passage_prefix alone fills encoder\.max_tokens=8"):
+        tiny("bert", EncoderConfig(passage_prefix="w1 w2 w3 w4 w5 w6 ", max_tokens=8))
+    tiny("bert", EncoderConfig(passage_prefix="w1 w2 w3 w4 w5 ", max_tokens=8))

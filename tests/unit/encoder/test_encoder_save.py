@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from encoder_world import KINDS, TEXTS, WIDTH
+from peft import PeftModel
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
@@ -92,6 +93,19 @@ def test_lora_is_merged_into_the_weights_it_adapts(tiny, tmp_path, kind):
     saved = load_encoder(str(tmp_path / "model"), device="cpu")
     assert not hasattr(saved.backbone, "peft_config")
     np.testing.assert_allclose(vectors(saved), vectors(encoder), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["xlmr", "qwen3"])
+def test_the_lora_adapter_alone_makes_the_base_model_ours(tiny, tiny_dirs, tmp_path, kind):
+    encoder = shake(tiny(kind, EncoderConfig(lora_rank=2)))
+    trim_vocabulary(encoder, TEXTS)
+    save_encoder(encoder, str(tmp_path / "model"))
+    adapter = tmp_path / "model" / "adapter"
+    assert sorted(p.name for p in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert (adapter / "adapter_model.safetensors").stat().st_size < 40_000
+    again = tiny(kind)
+    again.backbone = PeftModel.from_pretrained(again.backbone, str(adapter))
+    np.testing.assert_allclose(vectors(again), vectors(encoder), atol=1e-5)
 
 
 def test_an_orthogonal_head_is_saved_as_its_matrix_and_goes_on_orthogonal(tiny, tmp_path):

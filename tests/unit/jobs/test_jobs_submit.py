@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs.entry import on_cluster
-from jobs.submit import EXCLUDES, REPO, VERBS, Submission, main, parse
+from jobs.packing import EXCLUDES, check_size, packed
+from jobs.submit import REPO, VERBS, Submission, main, parse
 from xalign_dist.errors import ConfigError
 
 
@@ -41,13 +42,16 @@ def test_entrypoint_survives_the_shell() -> None:
 
 
 def test_parse_splits_own_options_from_the_verbs() -> None:
-    request, address, follow = parse(
+    order = parse(
         ["train", "c.yaml", "training.steps=3", "--out", "o", "--address", "http://h:1", "--cpus", "2",
          "--memory-gb", "1.5", "--label", "xalign/pool=data", "--detach"]
     )  # fmt: skip
+    request = order.request
     assert request.entrypoint == "python -m jobs.train c.yaml training.steps=3 --out o"
-    assert (address, follow) == ("http://h:1", False)
+    assert (order.address, order.follow, order.action) == ("http://h:1", False, "submit")
     assert (request.cpus, request.memory, request.labels) == (2.0, 3 * 2**29, {"xalign/pool": "data"})
+    # Where nothing is said, not on a machine that may be taken back.
+    assert parse(["train", "c.yaml", "--out", "o"]).request.labels == {"xalign/market": "!spot"}
 
 
 def test_faults_name_the_remedy() -> None:
@@ -59,12 +63,62 @@ def test_faults_name_the_remedy() -> None:
 
 def test_configs_are_sent_along_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO / "jobs")
-    request, _, _ = parse(["run", "configs/laptop.yaml", "--out", "o"])
+    request = parse(["run", "configs/laptop.yaml", "--out", "o"]).request
     assert request.arguments[0] == "jobs/configs/laptop.yaml"
     outside = tmp_path / "mine.yaml"
     outside.write_text("seed: 1\n", "utf-8")
     with pytest.raises(ConfigError, match=r"mine\.yaml lies outside .*\n.*copy it into jobs/configs"):
         parse(["run", str(outside), "--out", "o"])
+
+
+def test_status_and_stop_mean_the_same_job() -> None:
+    command = ["run", "c.yaml", "--out", "o"]
+    orders = [parse([*command, *flag]) for flag in ([], ["--status"], ["--stop"])]
+    assert [o.action for o in orders] == ["submit", "status", "stop"]
+    assert len({o.request.name for o in orders}) == 1
+
+
+def test_no_data_and_no_secret_is_sent(tmp_path: Path) -> None:
+    sent = ["a.py", "jobs/configs/c.yaml", "tuning/spaces/s.yaml", "xalign_dist/corpora/tmx.py"]
+    secrets = [
+        ".env",
+        "prod.env",
+        "deploy.pem",
+        ".aws/config",
+        "sub/.ssh/id_rsa",
+        "a/auth_token",
+        "credentials",
+    ]
+    data = ["corpora/x.txt", "m.safetensors", "big/d.parquet", "scratch/notes.txt", "x.tmp", ".git/HEAD"]
+    kept = [*secrets, *data]
+    for name in [*sent, *kept]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".gitignore").write_text("# mine\nscratch/\n*.tmp\n")
+    assert {path for path, _ in packed(tmp_path)} == {*sent, ".gitignore"}
+
+
+def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(tmp_path: Path) -> None:
+    for name, size in (("small.py", 10), ("movie.bin", 3 * 2**20), ("deep/other.bin", 2**20)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * size)
+    check_size(tmp_path, limit=5 * 2**20)
+    with pytest.raises(
+        ConfigError, match=r"4\.0 MiB .* at most 2\.0 MiB .*movie\.bin \(3\.0 MiB\)[^\n]*\n.*rayignore"
+    ):
+        check_size(tmp_path, limit=2 * 2**20)
+
+
+def test_this_repository_is_small_enough_and_sent_whole() -> None:
+    check_size(REPO)
+    sent = {path for path, _ in packed(REPO)}
+    code = {
+        str(path.relative_to(REPO))
+        for folder in ("xalign_dist", "jobs", "tuning", "cluster")
+        for path in (REPO / folder).rglob("*.py")
+    }
+    assert code <= sent  # a package of ours may have the name of a folder of data
+    assert not {path.split("/")[0] for path in sent} & {"tests", "docs", "benchmarks", "runs"}
 
 
 def test_no_cluster_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +133,7 @@ def test_every_verb_has_its_entry_point() -> None:
         "__init__",
         "command",
         "entry",
+        "packing",
         "submit",
         *VERBS,
     }

@@ -12,8 +12,9 @@ import pytest
 
 from xalign_dist.errors import ConfigError, DataError, DependencyError, ResourceError
 from xalign_dist.mining import MISSING, build_index, exact_knn, load_index, merge_topk, plan_index
-from xalign_dist.mining.knn import top_k
-from xalign_dist.mining.plan import FLAT_UP_TO, index_bytes
+from xalign_dist.mining.calibrate import measure_speed
+from xalign_dist.mining.knn import recall_of, streamed_knn, top_k
+from xalign_dist.mining.plan import FLAT_UP_TO, Speed, code_bytes, describe, index_bytes, work
 
 
 def unit(rows: int, dim: int = 16, seed: int = 0) -> np.ndarray:
@@ -48,6 +49,56 @@ def test_index_finds_what_the_twin_finds(kind: str) -> None:
     assert recall >= {"flat": 1.0, "ivf": 0.5, "hnsw": 0.95}[kind]
     if kind == "flat":
         np.testing.assert_allclose(scores, true_scores, atol=1e-6)
+
+
+def clustered(rows: int, seed: int, dim: int = 32) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(200, dim))
+    found = centres[rng.integers(0, 200, rows)] + 0.7 * rng.normal(size=(rows, dim))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "ivfpq"])
+def test_effort_buys_recall_up_to_exactness(kind: str) -> None:
+    base, query = clustered(4000, 1), clustered(100, 2)
+    exact, index = exact_knn(query, base, 8), build_index(base, kind)
+    assert index.kind == kind
+    recalls, effort = [], 0
+    while not index.exhausted(effort, 8):
+        recalls.append(recall_of(index.search(query, 8, effort), exact))
+        effort += 1
+    recalls.append(recall_of(index.search(query, 8, effort), exact))
+    assert recalls[-1] >= 0.999
+    assert recalls[0] < recalls[-1] or kind == "hnsw"
+    assert 4 <= len(recalls) < 12
+    scores, ids = index.search(query, 8, 0)
+    np.testing.assert_allclose(scores, np.einsum("nd,nkd->nk", query, base[ids]), atol=1e-6)
+
+
+def test_recall_counts_what_is_as_near_as_the_last() -> None:
+    base, query = np.repeat(unit(4), 6, axis=0), unit(4)
+    exact = exact_knn(query, base, 3)
+    assert recall_of((exact[0], exact[1] + 3), exact) == 1
+    assert recall_of((np.where([[True, False, False]], exact[0], -1), exact[1]), exact) == pytest.approx(
+        1 / 3
+    )
+    few = exact_knn(query, base[:2], 3)
+    assert recall_of(few, few) == 1
+
+
+def test_a_base_that_is_streamed_gives_the_same() -> None:
+    query, base = unit(20, seed=3), unit(130, seed=4)
+    for ours, theirs in zip(streamed_knn(query, base, 7, rows=32), exact_knn(query, base, 7), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_codes_alone_are_refused(tmp_path: Path) -> None:
+    base = clustered(2100, 1)
+    build_index(base, "ivfpq").save(tmp_path / "0.index")
+    with pytest.raises(DataError, match="without its vectors"):
+        load_index(tmp_path / "0.index").search(base[:3], 2)
+    assert (load_index(tmp_path / "0.index", base).search(base[:3], 1)[1][:, 0] == [0, 1, 2]).all()
+    assert build_index(base[:2000], "ivfpq").kind == "flat"
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
@@ -137,23 +188,61 @@ def test_without_faiss_the_error_names_the_pip_line(monkeypatch: pytest.MonkeyPa
 
 
 def test_plan_follows_size_recall_and_memory() -> None:
-    much = 10**13
+    much, n = 10**13, 10**7
     assert plan_index(1000, 384, much).kind == "flat"
-    assert plan_index(10**7, 384, much, recall=1.0).kind == "flat"
+    assert plan_index(n, 384, much, recall=1.0).kind == "flat"
     assert plan_index(FLAT_UP_TO + 1, 384, much, recall=0.95).kind == "hnsw"
-    tight = index_bytes(10**7, 384, "ivf") + 1
-    assert plan_index(10**7, 384, tight, recall=0.95).kind == "ivf"
-    assert plan_index(10**7, 384, much, kind="ivf").kind == "ivf"
-    plan = plan_index(1000, 384)
+    for kind in ("ivf", "ivfpq"):
+        assert plan_index(n, 384, index_bytes(n, 384, kind) + 1, recall=0.95).kind == kind
+    assert plan_index(n, 384, much, kind="ivf").kind == "ivf"
+    plan = plan_index(1000, 384, queries=500, shards=2)
     assert plan.bytes >= 1000 * 384 * 4
-    assert plan.line.startswith("flat index of 1,000 x 384")
+    assert plan.line.startswith("flat index of 1,000 x 384 on 2 shards: ")
+    assert "to search 500 queries" in plan.line
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq"])
+def test_expected_time_is_the_measured_speed_times_the_work(kind: str) -> None:
+    plan = plan_index(
+        10**6, 64, 10**13, kind=kind, queries=10**5, shards=4, measure=lambda *_: Speed(2e-9, 3e-9)
+    )
+    build, search = work(kind, 250_000, 10**5, 64)
+    assert (plan.build_seconds, plan.search_seconds) == (
+        pytest.approx(2e-9 * build),
+        pytest.approx(3e-9 * search),
+    )
+    twice = work(kind, 250_000, 2 * 10**5, 64)
+    assert twice == (build, pytest.approx(2 * search))
+    speed = measure_speed(kind, 16)
+    assert 0 < speed.build < 1
+    assert 0 < speed.search < 1
+    assert describe([plan]) == plan.line
+    assert "all 2 searches" in describe([plan, plan_index(10, 64)])
+
+
+def test_what_is_in_memory_is_what_the_plan_counts() -> None:
+    base = clustered(3000, 1, dim=64)
+    assert code_bytes(384) == 48
+    assert code_bytes(100) == 10
+    for kind in ("flat", "ivf", "hnsw", "ivfpq"):
+        index = build_index(base, kind)
+        import faiss
+
+        held = faiss.serialize_index(index._index).nbytes
+        query_block = 4 * 8192 * 64
+        assert held <= index_bytes(3000, 64, kind) <= 1.5 * held + query_block + 4 * 64 * 3300
 
 
 def test_a_plan_that_cannot_fit_is_refused_with_the_numbers() -> None:
+    numbers = "10,000,000 vectors x 384 dimensions needs 15.4 GB, there are"
     with pytest.raises(
-        ResourceError, match=r"10,000,000 vectors x 384 dimensions needs 15.4 GB, there are 1 GB"
+        ResourceError, match=f"(?s)flat index of {numbers} 2 GB.*recall below 1 .*ivfpq needs 1"
     ):
-        plan_index(10**7, 384, 10**9)
+        plan_index(10**7, 384, 2 * 10**9)
+    with pytest.raises(ResourceError, match=f"(?s){numbers} 10 MB.*larger nodes"):
+        plan_index(10**7, 384, 10**7)
+    with pytest.raises(ResourceError, match=r"ivfpq index .* there are 10 MB"):
+        plan_index(10**7, 384, 10**7, recall=0.9)
     with pytest.raises(ConfigError, match="recall"):
         plan_index(10, 4, 10**9, recall=0.0)
     with pytest.raises(ConfigError, match="unknown"):

@@ -18,8 +18,9 @@ from xalign_dist.mining import (
     mine,
     mine_from_neighbours,
 )
+from xalign_dist.mining.consistency import rescored
 from xalign_dist.mining.match import View, find_candidates
-from xalign_dist.mining.null import _Experiment
+from xalign_dist.mining.null import _Experiment, both_alone
 from xalign_dist.records import SCORED_PAIR, SENTENCE
 
 DIM = 24
@@ -97,6 +98,65 @@ def test_nothing_in_common_is_known_as_nothing(seed: int) -> None:
     result = mined(src, tgt)
     assert result.audit["pairs"] > 50
     assert result.audit["kept"] <= 0.1 * result.audit["pairs"] or not result.audit["stable"]
+
+
+def test_translations_of_another_kind_than_the_rest_are_told_apart() -> None:
+    """Parted, a sentence of a kind that is mostly translated finds few of its kind that are free."""
+    kinds = [np.random.default_rng(k).normal(size=(200, DIM)) + 0.7 for k in (1, 2)]
+    precision = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+
+        def of_kind(kind: int, rows: int, rng: np.random.Generator = rng) -> np.ndarray:
+            spread = rng.uniform(0.1, 1.5, (rows, 1)) * rng.normal(size=(rows, DIM))
+            return kinds[kind][rng.integers(0, 200, rows)] + spread
+
+        meaning = of_kind(0, 300)
+        said_again = meaning + 0.3 * rng.normal(size=meaning.shape)
+        both = [np.concatenate([x, of_kind(0, 50), of_kind(1, 900)]) for x in (meaning, said_again)]
+        src, tgt = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in both)
+        result = mined(src, tgt)
+        kept = result.pairs["confidence"].to_numpy() > 0.5
+        precision.append(truth(result, 300)[kept].mean())
+        assert abs(precision[-1] - result.audit["predicted_precision"]) < 0.06
+    assert np.mean(precision) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_parallel_corpus_of_near_copies_is_kept(seed: int) -> None:
+    """Where all have a translation, what a parted sentence finds is as strong as many translations."""
+    rng = np.random.default_rng(seed)
+    phrases = np.repeat(rng.normal(size=(60, DIM)) + 0.7, 4, axis=0)
+    meaning = phrases + 0.45 * rng.normal(size=phrases.shape)
+    both = (meaning, meaning + 0.4 * rng.normal(size=meaning.shape))
+    src, tgt = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in both)
+    result = mined(src, tgt)
+    right, kept = truth(result, 240), result.pairs["confidence"].to_numpy() > 0.5
+    assert right[kept].sum() >= 0.9 * right.sum()
+    assert abs(right[kept].mean() - result.audit["predicted_precision"]) < 0.06
+
+
+def test_the_prior_of_a_false_pair() -> None:
+    assert both_alone(0, (10, 20)) == 1
+    assert both_alone(10, (10, 20)) == 0
+    assert both_alone(50, (100, 100)) == pytest.approx(0.5)
+    assert both_alone(20, (100, 100)) == pytest.approx(0.64 / 0.68)
+    assert both_alone(30, (20, 30)) == 0
+
+
+def test_the_second_view_judges_the_neighbours_of_the_first() -> None:
+    src, tgt = vectors(50, 20, 30, 0.4, seed=9)
+    lists = exact_knn(src, tgt, 6)
+    scores, ids = rescored(lists, src[:, ::-1].copy(), tgt[:, ::-1].copy())
+    np.testing.assert_allclose(scores, lists[0], atol=1e-6)
+    assert (ids == lists[1]).all()
+    few = exact_knn(src, tgt[:4], 6)
+    scores, ids = rescored(few, -src, tgt[:4])
+    np.testing.assert_allclose(scores[:, :4], -few[0][:, :4], atol=1e-6)
+    assert np.isneginf(scores[:, 4:]).all()
+    for wrong in ((src[1:], tgt), (src, tgt[:4])):
+        with pytest.raises(DataError, match="other rows"):
+            rescored(lists, *wrong)
 
 
 def test_belief_that_is_gone_does_not_come_back() -> None:

@@ -15,7 +15,12 @@ from xalign_dist.config.model import (
 )
 from xalign_dist.errors import TrainingError
 from xalign_dist.objective import CollapseGuard
-from xalign_dist.objective.adversary import LanguageAdversary, adversary_weight, reverse_gradient
+from xalign_dist.objective.adversary import (
+    LanguageAdversary,
+    adversary_weight,
+    contrastive_weight,
+    reverse_gradient,
+)
 from xalign_dist.objective.false_negatives import duplicate_mask, too_similar_mask
 from xalign_dist.objective.hardness import log_negative_weights
 from xalign_dist.objective.infonce import effective_negatives, info_nce
@@ -42,7 +47,7 @@ def test_exponential_mean_is_debiased() -> None:
 
 
 def test_temperature_falls_with_progress_and_with_the_gap_and_stays_in_bounds() -> None:
-    config = TemperatureConfig(start=0.07, end=0.04, sensitivity=0.3, smoothing=0.0)
+    config = TemperatureConfig(enabled=True, start=0.07, end=0.04, sensitivity=0.3, smoothing=0.0)
     tau = DynamicTemperature(config)
     tau.observe(torch.tensor(0.0), torch.tensor(0.1))
     assert float(tau(0.0)) == pytest.approx(0.07)
@@ -60,7 +65,7 @@ def test_temperature_falls_with_progress_and_with_the_gap_and_stays_in_bounds() 
 
 def test_temperature_carries_no_gradient_and_off_is_fixed() -> None:
     gap = torch.tensor(0.2, requires_grad=True)
-    tau = DynamicTemperature(TemperatureConfig())
+    tau = DynamicTemperature(TemperatureConfig(enabled=True))
     tau.observe(gap, torch.tensor(0.1))
     value = tau(0.3)
     assert isinstance(value, torch.Tensor)
@@ -70,7 +75,7 @@ def test_temperature_carries_no_gradient_and_off_is_fixed() -> None:
 
 def test_hardness_weights_have_mean_one_over_negatives_and_ratio_exp_beta() -> None:
     sim, negative = rand(4, 6), torch.rand(4, 6, generator=torch.Generator().manual_seed(1)) > 0.3
-    log_w = log_negative_weights(sim, negative, HardnessConfig(beta=2.0))
+    log_w = log_negative_weights(sim, negative, HardnessConfig(enabled=True, beta=2.0))
     assert log_w is not None
     assert torch.all(log_w[~negative] == 0)
     for i in range(4):
@@ -79,7 +84,7 @@ def test_hardness_weights_have_mean_one_over_negatives_and_ratio_exp_beta() -> N
         s = sim[i][negative[i]]
         assert torch.allclose(w / w[0], torch.exp(2.0 * (s - s[0])), rtol=1e-5)
     assert log_negative_weights(sim, negative, HardnessConfig(enabled=False)) is None
-    none_left = log_negative_weights(sim, torch.zeros_like(negative), HardnessConfig())
+    none_left = log_negative_weights(sim, torch.zeros_like(negative), HardnessConfig(enabled=True))
     assert none_left is not None
     assert torch.isfinite(none_left).all()
 
@@ -138,6 +143,18 @@ def test_structure_divergence_is_kl_and_zero_at_equality() -> None:
     assert torch.allclose(structure_divergence(sim, ref, config), expected, rtol=1e-4)
 
 
+def test_structure_divergence_of_some_columns_is_that_of_these_columns_alone() -> None:
+    config, kept = RegulariserConfig(), not_diagonal(4)
+    sim, ref = rand(4, 4).requires_grad_(), rand(4, 4, seed=5)
+    masked = structure_divergence(sim, ref, config, kept)
+    alone = structure_divergence(sim[kept].view(4, 3), ref[kept].view(4, 3), config)
+    assert torch.allclose(masked, alone, rtol=1e-5)
+    masked.sum().backward()
+    assert sim.grad is not None
+    assert torch.all(sim.grad[~kept] == 0)
+    assert torch.isfinite(sim.grad).all()
+
+
 def test_regulariser_fades_with_accuracy_to_its_floor() -> None:
     config = RegulariserConfig(weight=1.0, floor=0.3)
     assert float(fading_weight(torch.tensor(0.0), config)) == pytest.approx(1.3)
@@ -147,10 +164,15 @@ def test_regulariser_fades_with_accuracy_to_its_floor() -> None:
 
 
 def test_adversary_ramps_then_decays() -> None:
-    config = AdversaryConfig(weight=0.02, ramp=0.2, decay_from=0.6)
+    config = AdversaryConfig(enabled=True, weight=0.02, ramp=0.2, decay_from=0.6)
     got = [adversary_weight(p, config) for p in (0.0, 0.1, 0.2, 0.6, 0.8, 1.0)]
     assert got == pytest.approx([0.0, 0.01, 0.02, 0.02, 0.01, 0.0])
     assert adversary_weight(0.5, AdversaryConfig(enabled=False)) == 0.0
+    assert [
+        contrastive_weight(p, AdversaryConfig(enabled=True, warmup=0.2)) for p in (0.0, 0.19, 0.2, 1.0)
+    ] == [0, 0, 1, 1]
+    assert contrastive_weight(0.0, AdversaryConfig(enabled=True)) == 1.0
+    assert contrastive_weight(0.0, AdversaryConfig(enabled=False, warmup=0.2)) == 1.0
 
 
 def test_reversal_negates_and_scales_the_gradient() -> None:

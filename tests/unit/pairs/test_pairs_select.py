@@ -8,6 +8,7 @@ import pytest
 from xalign_dist.config import PairsConfig
 from xalign_dist.errors import DataError
 from xalign_dist.pairs import WEIGHTED_PAIR, select_pairs
+from xalign_dist.pairs.select import require_pairs
 from xalign_dist.records import SCORED_PAIR
 
 THRESHOLDS = {("eng", "fra", "web"): 0.6, ("eng", "deu", "web"): 0.2}
@@ -140,3 +141,15 @@ def test_a_confidence_that_is_none_is_refused(confidence):
     pairs = _pairs(("fra", "a", "A", 0.7), ("fra", "b", "B", confidence))
     with pytest.raises(DataError, match="row 1: confidence"):
         select_pairs(pairs, None, THRESHOLDS, PairsConfig(), 0.5)
+
+
+def test_no_pair_left_says_what_became_of_them():
+    zero = _pairs(("fra", "a", "A", 0.0), ("fra", "b", "B", 0.0))
+    with pytest.raises(DataError, match=r"(?s)2 below threshold.*audit\.json.*use_confidence_as_weight"):
+        require_pairs(select_pairs(zero, None, THRESHOLDS, PairsConfig(), 0.5))
+    with pytest.raises(DataError, match="2 zero weight"):
+        require_pairs(select_pairs(zero, None, {}, PairsConfig(filter_parallel=False), 0.5))
+    kept = select_pairs(
+        zero, None, {}, PairsConfig(filter_parallel=False, use_confidence_as_weight=False), 0.5
+    )
+    assert require_pairs(kept).num_rows == 2

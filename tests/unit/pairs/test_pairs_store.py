@@ -12,6 +12,7 @@ import pytest
 
 from xalign_dist.errors import DataError, OutputError
 from xalign_dist.pairs import WEIGHTED_PAIR, TrainingSet, write_training_set
+from xalign_dist.pairs.ragged import Ragged
 from xalign_dist.records import text_key
 
 ROWS = [
@@ -79,6 +80,38 @@ def test_reference_vectors_lose_at_most_half_precision(tmp_path):
     assert both[0].dtype == both[1].dtype == np.float32
     np.testing.assert_allclose(both[0], ref[[2, 0]], rtol=5e-4, atol=1e-7)
     np.testing.assert_array_equal(both[1], -both[0])
+
+
+def test_references_are_read_block_by_block_and_written_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("xalign_dist.pairs.write.BLOCK_ROWS", 2)
+    ref = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    asked = []
+
+    class Slow:
+        shape = ref.shape
+
+        def __getitem__(self, rows):
+            asked.append(rows)
+            return ref[rows]
+
+    write_training_set(str(tmp_path / "slow"), _table(), TOKENS, TOKENS, Slow(), ref)
+    write_training_set(str(tmp_path / "fast"), _table(), TOKENS, TOKENS, ref, ref)
+    assert asked == [slice(0, 2), slice(2, 4)]
+    for name in ("ref_src.npy", "ref_tgt.npy"):
+        assert (tmp_path / "slow" / name).read_bytes() == (tmp_path / "fast" / name).read_bytes()
+        np.testing.assert_array_equal(np.load(tmp_path / "slow" / name), ref.astype(np.float16))
+
+
+def test_ragged_rows_are_kept_joined_and_counted():
+    whole = Ragged.of(TOKENS)
+    assert Ragged.of(whole) is whole
+    assert whole.lengths_N.tolist() == [3, 1, 2]
+    some = whole.where(np.array([True, False, True]))
+    assert (some.values.tolist(), some.offsets_N1.tolist()) == ([5, 6, 7, 9, 10], [0, 3, 5])
+    joined = Ragged.concatenate([some, Ragged.of([]), whole])
+    assert joined.offsets_N1.tolist() == [0, 3, 5, 8, 9, 11]
+    assert joined.values.tolist() == [5, 6, 7, 9, 10, 5, 6, 7, 8, 9, 10]
+    assert len(Ragged.concatenate([])) == 0
 
 
 def test_arrays_are_mapped_not_copied(tmp_path):

@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pytest
 import torch
 from training_world import pairs, tiny_job
 
 from xalign_dist.batches.batch import BatchStream
 from xalign_dist.batches.plan import BatchPlan
 from xalign_dist.encoder import embed_texts, load_encoder
+from xalign_dist.errors import DataError
 from xalign_dist.pairs.store import TrainingSet
 from xalign_dist.pipeline.train import write_set
 from xalign_dist.training.encode import plan_chunks
@@ -41,3 +44,22 @@ def test_a_trimmed_trainee_encodes_the_texts_of_the_set(tmp_path: Path) -> None:
     wanted = rows["src"].to_pylist() + rows["tgt"].to_pylist()
     untouched = load_encoder(job.model, job.encoder, torch.device("cpu"))
     assert np.abs(seen - embed_texts(untouched, wanted, precision="fp32")).max() < 1e-5
+
+
+def test_pairs_that_tokenise_to_nothing_are_counted_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = replace(tiny_job(tmp_path), training_set=str(tmp_path / "written"))
+    rows = pairs().slice(0, 20).to_pylist()
+    rows[3]["src"], rows[7]["tgt"] = "\u043d\u0435\u0442", "  "
+    table = pa.Table.from_pylist(rows, schema=pairs().schema)
+    assert write_set(job, table, None) == 2
+    assert "2 of 20 pairs have a side that tokenises to nothing" in caplog.text
+    assert "first 's3'" in caplog.text
+    written = TrainingSet.open(job.training_set)
+    assert len(written.group_N) == 18
+    encoder = load_encoder(job.model, job.encoder, torch.device("cpu"))
+    kept = [r["src"] for n, r in enumerate(rows) if n not in (3, 7)]
+    assert written.src_tokens(np.arange(18)) == encoder.full_ids(kept)
+    with pytest.raises(DataError, match="1 of 1 pairs have a side that tokenises to nothing"):
+        write_set(job, table.slice(3, 1), None)

@@ -43,6 +43,10 @@ def _audit(round_: int) -> list[dict[str, Any]]:
                     "null": null.tolist(),
                     "threshold": 1.04,
                 },
+                "examples": [
+                    {"src": f"{lang} whole", "tgt": "ganz", "margin": 1.05, "confidence": 0.62},
+                    {"src": f"{lang} half", "tgt": "halb", "margin": 1.03, "confidence": 0.6},
+                ],
             }
         )
     for i, lang in enumerate(LOW):

@@ -6,6 +6,7 @@ import pytest
 
 from xalign_dist.reporting import formats
 from xalign_dist.reporting.charts import Axis, histogram, line_chart, nice_ticks, thin
+from xalign_dist.reporting.view_run import curves
 
 
 def test_ticks_and_axes():
@@ -61,3 +62,13 @@ def test_the_null_is_drawn_with_the_area_of_the_noise():
 )
 def test_formats(shown, expected):
     assert shown == expected
+
+
+def test_a_figure_that_stands_still_in_every_arm_has_no_curve() -> None:
+    def rows(tau_moves: bool) -> list[dict[str, float]]:
+        return [{"step": n, "loss": 1 / n, "tau": 0.05 + n * tau_moves, "lambda_A": 0.0} for n in (1, 2, 3)]
+
+    still = curves({"adaptive": rows(False), "infonce": rows(False)})
+    moved = curves({"adaptive": rows(True), "infonce": rows(False)})
+    assert [chart.title for chart in still.main] == ["Loss"]
+    assert [chart.title for chart in moved.main] == ["Loss", "Temperature τ"]

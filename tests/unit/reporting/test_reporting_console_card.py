@@ -74,6 +74,20 @@ def test_models_side_by_side_have_no_gains():
     assert cells(shown, "All languages, mean") == ["50.0", "60.0"]
 
 
+def test_named_models_keep_their_order_and_the_first_is_compared():
+    values = (("a", 0.5), ("b", 0.6), ("c", 0.45))
+    metrics = [row(m, "retrieval", "accuracy", v) for m, v in values]
+    shown = printed(*summary_tables(metrics, models=["b", "c", "a"]))
+    assert (
+        shown.index(" b ")
+        < shown.index(" c ")
+        < shown.index(" a ")
+        < shown.index("vs. c")
+        < shown.index("vs. a")
+    )
+    assert cells(shown, "All languages, mean") == ["60.0", "45.0", "50.0", "+15.0", "+10.0"]
+
+
 def test_nothing_measured_gives_no_table():
     assert summary_tables([]) == []
 

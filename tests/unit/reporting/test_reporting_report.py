@@ -106,6 +106,8 @@ def test_markup_in_every_other_file_is_escaped(run_dir):
     audit = json.loads(audit_path.read_text())
     for entry in audit["entries"]:
         entry |= {"note": bad, "source": bad}
+        for example in entry.get("examples") or []:
+            example |= {"src": bad, "tgt": bad}
     write_json(audit_path, audit)
     rows = [r | {"note": bad, "baseline": bad} for r in comparison_rows()]
     write_json(run_dir / "comparisons.json", {"schema": 1, "comparisons": rows})
@@ -227,3 +229,11 @@ def test_a_projection_without_a_column_is_named(run_dir):
 def test_no_run_there(tmp_path):
     with pytest.raises(DataError, match="no such run directory"):
         write_report(str(tmp_path / "nothing"))
+
+
+def test_pairs_nearest_to_the_threshold_are_shown_with_what_became_of_them(run_dir):
+    _, page = report(run_dir)
+    shown = page.text
+    assert shown.index("deu whole") < shown.index("deu half")
+    assert "kept" in shown[shown.index("deu whole") : shown.index("deu half")]
+    assert "refused" in shown[shown.index("deu half") :][:60]

@@ -11,6 +11,7 @@ from training_world import tiny_job
 
 from xalign_dist.config import DeepSpeedConfig, RuntimeConfig
 from xalign_dist.errors import ConfigError
+from xalign_dist.runtime.demand import training_demand
 from xalign_dist.runtime.train import scaling, train
 
 
@@ -23,18 +24,17 @@ from xalign_dist.runtime.train import scaling, train
         ({"train_workers": 2, "train_workers_max": 4}, {"CPU": 16.0}, (2, 4), {"CPU": 1.0}),
         ({}, {"CPU": 16.0, "GPU": 4.0}, 4, {"CPU": 1.0, "GPU": 1.0}),
         ({"gpus_per_worker": 0}, {"CPU": 16.0, "GPU": 4.0}, 1, {"CPU": 1.0}),
+        # Nodes are still to come.
+        ({"train_workers": 2}, {}, 2, {"CPU": 1.0}),
+        ({"train_workers": 2, "gpus_per_worker": 1}, {}, 2, {"CPU": 1.0, "GPU": 1.0}),
     ],
 )
 def test_scaling(settings: dict[str, Any], cluster: dict[str, float], workers: Any, each: Any) -> None:
-    config = scaling(RuntimeConfig.model_validate(settings), cluster)
+    runtime = RuntimeConfig.model_validate(settings)
+    config = scaling(runtime, training_demand(runtime, cluster))
     assert config.num_workers == workers
     assert config.resources_per_worker == pytest.approx(each)
     assert config.use_gpu == ("GPU" in each)
-
-
-def test_gpus_that_are_not_there_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no GPU"):
-        scaling(RuntimeConfig(gpus_per_worker=1), {"CPU": 8.0})
 
 
 def test_zero_workers_train_in_this_process(tmp_path: Path) -> None:

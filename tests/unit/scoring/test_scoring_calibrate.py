@@ -107,3 +107,15 @@ def test_margins_beyond_the_range_go_to_the_outermost_bins() -> None:
     assert Histogram.merge([]).total == 0
     knots, confidence = local_confidence(Evidence(), 0.3, 40)
     assert (knots.tolist(), confidence.tolist()) == ([1.0], [0.7])
+
+
+def test_a_few_hundred_pairs_give_the_noise_rate_within_three_points() -> None:
+    rng = np.random.default_rng(11)
+    off = []
+    for _ in range(60):
+        wrong = rng.random(435) < 0.6
+        margin = np.where(wrong, rng.normal(1.0, 0.05, 435), rng.normal(1.3, 0.05, 435)).astype(np.float32)
+        null = rng.normal(1.0, 0.05, 435 * 4).astype(np.float32)
+        off.append(storey(Histogram.of(margin), Histogram.of(null)) - wrong.mean())
+    assert abs(np.mean(off)) < 0.01
+    assert np.std(off) < 0.025

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from xalign_dist.config import ScoringConfig
-from xalign_dist.scoring.group import GroupScores, Rows, score_group
+from xalign_dist.scoring.judge import Judge, Labels, judge
 from xalign_dist.scoring.near_miss import ADDED, LEFT_OUT, NEIGHBOUR, NUMBER, ORDER, near_misses
 from xalign_dist.scoring.similarity import Neighbourhood
 from xalign_dist.scoring.traits import NAMES, agreement, norms, traits
+from xalign_dist.scoring.yardstick import Rows, Yardstick
 
+CONFIG = ScoringConfig()
 PAIRS, DIM = 500, 48
 WORDS = 8
 
@@ -29,17 +31,19 @@ def world(seed: int) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
     return src, tgt, src_ND.astype(np.float32), tgt_ND.astype(np.float32)
 
 
-def scored(src: list[str], tgt: list[str], src_ND: np.ndarray, tgt_ND: np.ndarray) -> GroupScores:
-    keys = np.arange(PAIRS)
-    rows = Rows(src, tgt, src_ND, tgt_ND, keys, keys)
-    return score_group(rows, keys, ("und", "und"), ScoringConfig(), 0)
+def scored(
+    src: list[str], tgt: list[str], src_ND: np.ndarray, tgt_ND: np.ndarray, cfg: ScoringConfig = CONFIG
+) -> tuple[Judge, Labels]:
+    yard = Yardstick.of(Rows(src, tgt, src_ND, tgt_ND), ("und", "und"), cfg, 0)
+    found = judge(yard, yard.measured.seen(), cfg, 0)
+    return found, found.label(src, tgt, yard.measured)
 
 
 def test_clean_pairs_stay_whole() -> None:
     src, tgt, src_ND, tgt_ND = world(0)
-    found = scored(src, tgt, src_ND, tgt_ND)
+    found, labels = scored(src, tgt, src_ND, tgt_ND)
     assert found.whole is not None
-    assert (found.confidence_N > 0.5).mean() > 0.98
+    assert (labels.confidence_N > 0.5).mean() > 0.98
     assert found.whole.rates["near misses"].low < 0.01
 
 
@@ -55,11 +59,11 @@ def test_altered_text_is_doubted_though_its_vector_is_right(kind: str) -> None:
             tgt[i] = " ".join([*words[:-2], str(i + 1000), words[-1]])
         else:
             tgt[i] = " ".join(words[::-1])
-    found = scored(src, tgt, src_ND, tgt_ND)
+    found, labels = scored(src, tgt, src_ND, tgt_ND)
     good = np.setdiff1d(np.arange(PAIRS), bad)
     assert found.whole is not None
-    assert (found.confidence_N[good] > 0.5).mean() > 0.97
-    assert (found.confidence_N[bad] < np.quantile(found.confidence_N[good], 0.05)).mean() > 0.9
+    assert (labels.confidence_N[good] > 0.5).mean() > 0.97
+    assert (labels.confidence_N[bad] < np.quantile(labels.confidence_N[good], 0.05)).mean() > 0.9
     rate = found.whole.rates["near misses"]
     assert rate.low <= rate.value <= rate.high
     # What may be partial is no noise of the rate that the threshold follows.
@@ -127,14 +131,12 @@ def test_agreement_is_relative_to_the_corpus() -> None:
 
 def test_off_and_too_few_leave_the_simple_rules() -> None:
     src, tgt, src_ND, tgt_ND = world(5)
-    keys = np.arange(PAIRS)
-    rows = Rows(src, tgt, src_ND, tgt_ND, keys, keys)
-    off = score_group(rows, keys, ("und", "und"), ScoringConfig(near_misses=0), 0)
-    few = score_group(rows, keys[:60], ("und", "und"), ScoringConfig(), 0)
+    off, _ = scored(src, tgt, src_ND, tgt_ND, ScoringConfig(near_misses=0))
+    few, labels = scored(src[:60], tgt[:60], src_ND[:60], tgt_ND[:60])
     assert off.whole is None
     assert few.whole is None
     assert not few.calibration.stable
-    assert np.isfinite(few.confidence_N).all()
+    assert np.isfinite(labels.confidence_N).all()
 
 
 def test_texts_of_one_word_have_no_near_misses_of_order() -> None:

@@ -167,7 +167,7 @@ def test_audit_survives_the_disk(tmp_path: Path) -> None:
     assert data["schema"] == 1
     fields = (
         "src_lang tgt_lang source pairs kept noise_estimated noise_low noise_high threshold"
-        " expected_noise_kept predicted_precision stable note histogram"
+        " expected_noise_kept predicted_precision stable note histogram examples"
     )
     assert list(data["entries"][0]) == fields.split()
     histogram = data["entries"][0]["histogram"]
@@ -185,3 +185,25 @@ def test_a_damaged_audit_names_the_file(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=r"audit\.json"):
         read_audit(path)
+
+
+def test_nothing_but_copies_is_all_noise() -> None:
+    world = ToyWorld(10)
+    table, _ = world.table(150, 0.0)
+    table = table.set_column(5, "tgt", table["src"])
+    scored, (entry,) = score_pairs(table, world, CONFIG, 0.02, 1, 0)
+    assert (scored["confidence"].to_numpy() == 0).all()
+    assert entry.noise_estimated == 1
+    assert entry.kept == 0
+    assert not entry.stable
+
+
+def test_examples_are_the_pairs_nearest_to_the_threshold() -> None:
+    world = ToyWorld(11)
+    scored, (entry,) = score_pairs(world.table(400, 0.3)[0], world, CONFIG, 0.02, 1, 0)
+    confidence = scored["confidence"].to_numpy()
+    kept = confidence >= np.float32(entry.threshold)
+    nearest = np.r_[np.sort(confidence[kept])[:3][::-1], np.sort(confidence[~kept])[::-1][:3]]
+    assert [x["confidence"] for x in entry.examples] == pytest.approx(nearest, abs=1e-5)
+    rows = {(r["src"], r["tgt"]) for r in scored.to_pylist()}
+    assert {(x["src"], x["tgt"]) for x in entry.examples} <= rows

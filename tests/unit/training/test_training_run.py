@@ -51,7 +51,9 @@ def test_training_aligns_the_languages_and_reports_every_step(tmp_path: Path) ->
     records: list[StepRecord] = []
     result = run_training(job, report=records.append)
     assert [r.step for r in records] == list(range(1, 61))
-    assert np.mean([r.loss for r in records[-5:]]) < 0.5 * np.mean([r.loss for r in records[:5]])
+    # The tiny world's reference vectors are random, so that its structure term does not fall.
+    contrastive = [r.trace["contrastive"] for r in records]
+    assert np.mean(contrastive[-5:]) < 0.5 * np.mean(contrastive[:5])
     assert records[-1].trace["accuracy"] > 0.8 > 0.3 > records[0].trace["accuracy"]
     assert result.final_loss == records[-1].loss
     assert (result.steps, result.model_path) == (60, job.out)
@@ -151,10 +153,11 @@ def test_non_finite_loss_stops_or_is_skipped_by_config(
     tmp_path: Path, chunk: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = tiny_job(tmp_path, training={"chunk_pairs": chunk})
-    Poisoned.calls = 0 if chunk is None else -2
+    # The dry run before the first step is one call, or two with cached gradients.
+    Poisoned.calls = -1 if chunk is None else -4
     with pytest.raises(TrainingError, match=r"(?s)step 3: loss nan .* \(training rows \d+, .*=skip"):
         run_training(job, Poisoned)
-    Poisoned.calls = 0 if chunk is None else -2
+    Poisoned.calls = -1 if chunk is None else -4
     skip = named(job, "skip", training=job.training.model_copy(update={"non_finite": "skip"}))
     records: list[StepRecord] = []
     run_training(skip, Poisoned, report=records.append)

@@ -48,7 +48,11 @@ def test_value_that_the_setting_refuses_is_named(tmp_path: Path) -> None:
     path = _space(tmp_path, "parameters: {training.batch_pairs: {choice: [64, 1]}}")
     with pytest.raises(ConfigError, match=r"training\.batch_pairs.*\(got '1'\)"):
         load_space(path)
-    path = _space(tmp_path, "parameters: {objective.temperature.start: {loguniform: [0.05, 0.5]}}")
+    path = _space(
+        tmp_path,
+        "{fixed: {objective.temperature.enabled: true}, parameters: {objective.temperature.start: "
+        "{loguniform: [0.05, 0.5]}}}",
+    )
     with pytest.raises(ConfigError, match="between minimum and maximum"):
         load_space(path)
 
@@ -70,6 +74,7 @@ def test_values_are_checked_on_top_of_the_base(tmp_path: Path) -> None:
         ("parameters: {seed: {grid: []}}", "at least 1"),
         ("parameters: {}", "at least 1"),
         ("{fixed: {seed: 1}, parameters: {seed: {grid: [1]}}}", "both fixed and varied"),
+        ("parameters: {objective.hardness.beta: {grid: [1, 2]}}", "objective.hardness is off"),
         ("{sample: 2, parameters: {seed: {grid: [1]}}}", "sample"),
     ],
 )
@@ -93,3 +98,14 @@ def test_configure_leaves_the_base_alone() -> None:
     config = configure(base, ["training.steps=9", "seed=4"], "test")
     assert (config.training.steps, config.seed) == (9, 4)
     assert base == {"training": {"steps": 7}}
+
+
+def test_numbers_of_a_part_that_is_off_are_varied_only_with_its_switch(tmp_path: Path) -> None:
+    beta = "objective.hardness.beta: {grid: [1, 2]}"
+    for text in (
+        f"{{fixed: {{objective.hardness.enabled: true}}, parameters: {{{beta}}}}}",
+        f"parameters: {{{beta}, objective.hardness.enabled: {{grid: [true, false]}}}}",
+        "parameters: {objective.temperature.fixed: {grid: [0.03, 0.05]}}",
+    ):
+        load_space(_space(tmp_path, text))
+    load_space(_space(tmp_path, f"parameters: {{{beta}}}"), {"objective": {"hardness": {"enabled": True}}})

@@ -1,0 +1,120 @@
+"""A process of its own: mining and training on a cluster that starts without a node that works.
+
+Prints JSON lines: how many nodes each group had whenever that changed, and what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+MODEL = "builtin:e5-small?layers=1"
+STEPS = 60
+
+
+def say(what: str, **more: Any) -> None:
+    """One line for the test."""
+    print(json.dumps({"what": what, **more}), flush=True)
+
+
+def watch(address: str, done: threading.Event) -> None:
+    """Say how many nodes there are, whenever it changes."""
+    from autoscaling_head import pools
+    from ray._raylet import GcsClient
+
+    client, before = GcsClient(address=address), None
+    while not done.wait(0.25):
+        now = pools(client)
+        if now != before:
+            say("nodes", **now)
+            before = now
+
+
+def emptied(address: str, seconds: float) -> bool:
+    """Whether every group is back at zero nodes within ``seconds``."""
+    from autoscaling_head import pools
+    from ray._raylet import GcsClient
+
+    client, deadline = GcsClient(address=address), time.monotonic() + seconds
+    while pools(client):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def mining(address: str, home: Path) -> None:
+    """Find the pairs of two small piles."""
+    from xalign_dist.config import load_config
+    from xalign_dist.pipeline.console import Screen
+    from xalign_dist.pipeline.files import mine_files
+
+    settings = load_config(None, [f"runtime.address={address}", "mining.second_view=none"])
+    found = mine_files(
+        MODEL, str(home / "en.txt"), str(home / "de.txt"), {}, str(home / "mined"), settings,
+        Screen(enabled=False), "en", "de",
+    )  # fmt: skip
+    say("mined", candidates=found["candidates"])
+
+
+def training(address: str, home: Path) -> None:
+    """Two workers on the group that trains."""
+    from training_world import elastic_job
+
+    from xalign_dist.config import RuntimeConfig
+    from xalign_dist.runtime.session import ray_session
+    from xalign_dist.runtime.train import train
+
+    labels = {"xalign/pool": "train"}
+    runtime = RuntimeConfig(address=address, train_workers=2, gpus_per_worker=0, node_labels=labels)
+    job = elastic_job(home, "autoscaled", STEPS)
+    with ray_session(runtime, str(home / "ray.log"), trains=True):
+        result = train(job, runtime, str(home / "ray"), say=lambda text: say("said", text=text))
+    say("trained", steps=result.steps)
+
+
+def refused(address: str) -> None:
+    """More than the groups may ever have."""
+    from xalign_dist.config import RuntimeConfig
+    from xalign_dist.errors import ResourceError
+    from xalign_dist.runtime.session import ray_session
+
+    for settings in (
+        {"train_workers": 3, "node_labels": {"xalign/pool": "train"}},
+        {"train_workers": 1, "gpus_per_worker": 4},
+    ):
+        started = time.monotonic()
+        try:
+            with ray_session(RuntimeConfig(address=address, **settings), trains=True):  # type: ignore[arg-type]
+                say("let through", **settings)
+        except ResourceError as err:
+            say("refused", text=str(err), seconds=time.monotonic() - started)
+
+
+def main(address: str, home: Path) -> None:
+    """The story."""
+    logging.basicConfig(level=logging.WARNING)
+    done = threading.Event()
+    watcher = threading.Thread(target=watch, args=(address, done))
+    watcher.start()
+    try:
+        refused(address)
+        say("begin")
+        mining(address, home)
+        say("empty", after="mining", well=emptied(address, 90))
+        training(address, home)
+        say("empty", after="training", well=emptied(address, 90))
+    finally:
+        done.set()
+        watcher.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,62 @@
+"""Two of three nodes are killed during embedding, mining and a sweep: the work ends right on what is left.
+
+Training has its own test, test_on_ray_elastic.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
+
+STORY = Path(__file__).parents[1] / "lost_nodes.py"
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    home = tmp_path_factory.mktemp("lost")
+    with tempfile.TemporaryDirectory(prefix="xt-lost-", dir="/tmp", ignore_cleanup_errors=True) as private:
+        # Where this cluster writes its address, so that no other command on the machine joins it.
+        environment = {**os.environ, "RAY_TMPDIR": private, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, str(STORY), str(home)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=800,
+            check=False,
+        )
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert done.returncode == 0, (told, done.stderr[-3000:])
+    return {event["what"]: event for event in told}
+
+
+def test_embedding_ends_with_every_text_and_the_right_vectors(story: dict[str, dict[str, Any]]) -> None:
+    embedded = story["embedded"]
+    assert embedded["texts"] == 12000
+    assert embedded["apart"] < 1e-4
+    assert embedded["left"] == 1
+
+
+def test_mining_finds_the_same_neighbours(story: dict[str, dict[str, Any]]) -> None:
+    mined = story["mined"]
+    assert mined["blocks"] > 2, "the nodes went in the middle"
+    assert (mined["queries"], mined["same"]) == (16384, 1.0)
+    assert mined["left"] == 1
+
+
+def test_a_sweep_runs_the_lost_trials_again_and_no_other(story: dict[str, dict[str, Any]]) -> None:
+    swept = story["swept"]
+    assert swept["ended"] == 8
+    assert swept["values"] == pytest.approx([0.08 * n for n in range(1, 9)])
+    # Four of the six that ran were on the nodes that went.
+    assert 8 + 1 <= swept["starts"] <= 8 + 4
+    assert swept["left"] == 1
