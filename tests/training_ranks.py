@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,9 +30,18 @@ def _enter(
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
         **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)},
     }
+    faulthandler.enable()  # a rank that aborts says where
+    # DeepSpeed calls these at every step, and what a failing rank says would drown in it.
+    warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=world)
     try:
         function(rank, world, *arguments)
+        dist.barrier()  # nobody takes its connections down while another one still talks
     finally:
         dist.destroy_process_group()
+    # Without the interpreter's own end, as Ray ends its workers: groups that DeepSpeed keeps still have
+    # threads then, which may abort a rank that has done all its work.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
