@@ -139,7 +139,8 @@ def _evaluate(context: RunContext, corpus: Corpus, base: Mapping[str, Any], arm:
     )
 
     def work(_: Advance) -> dict[str, Any]:
-        result = evaluate_models(context, {arm.name: str(model)}, suite, arm.seed)
+        models, settings = {arm.name: str(model)}, context.config
+        result = evaluate_models(models, suite, settings, context.resources, arm.seed, settings.rounds.count)
         save_result(result, saved)
         return {"metrics": len(result.metrics), "notes": result.notes}
 

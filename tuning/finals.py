@@ -100,7 +100,8 @@ def test_once(
     results = []
     for n in range(len(winner.folders)):
         models = {BEST: _model(base, winner, n), DEFAULT: _model(base, default, n)}
-        results.append(evaluate_models(context, models, suite, config.seed + n))
+        seed, rounds = config.seed + n, config.rounds.count
+        results.append(evaluate_models(models, suite, config, context.resources, seed, rounds))
     rows = [r.to_json() for r in compare_seeds(results, BEST, [DEFAULT], config.evaluation, config.seed)]
     write_json(path, {"schema": 1, "folders": folders, "comparisons": rows})
     return rows

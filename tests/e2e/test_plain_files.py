@@ -141,9 +141,13 @@ def test_accuracy_is_what_the_embeddings_say(xalign, place):
         ]
     }
     (place / "suite.yaml").write_text(yaml.safe_dump(suite))
-    xalign("evaluate", *MODEL, "--suite", "suite.yaml", "--out", "evaluated/metrics.json")
+    models = (*MODEL, "--model", "builtin:e5-small?layers=1")
+    shown = xalign("evaluate", *models, "--suite", "suite.yaml", "--out", "evaluated/metrics.json")
+    assert shown.index("layers=4") < shown.index("layers=1")
     metrics = json.loads((place / "evaluated" / "metrics.json").read_text())["metrics"]
-    found = {m["src_lang"]: m["value"] for m in metrics if m["metric"] == "accuracy"}
+    accuracies = [m for m in metrics if m["metric"] == "accuracy"]
+    found, other = ({m["src_lang"]: m["value"] for m in accuracies if m["model"] == n} for n in models[1::2])
+    assert found != other
     for side in ("en", "de"):
         xalign("encode", *MODEL, "--input", f"{side}.parquet", "--out", f"encoded-{side}")
     vectors = {}
@@ -155,6 +159,10 @@ def test_accuracy_is_what_the_embeddings_say(xalign, place):
     truth = np.arange(PAIRS)
     assert found["eng"] == pytest.approx((similar.argmax(1) == truth).mean())
     assert found["deu"] == pytest.approx((similar.argmax(0) == truth).mean())
+    written = json.loads((place / "evaluated" / "comparisons.json").read_text())["comparisons"]
+    row = next(r for r in written if (r["metric"], r["lang"]) == ("accuracy", "eng-deu"))
+    assert row["against"] == models[-1]
+    assert row["difference"] == pytest.approx(found["eng"] - other["eng"])
 
 
 @pytest.mark.timeout(600)

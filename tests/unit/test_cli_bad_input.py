@@ -254,6 +254,16 @@ def test_ablate_of_an_unknown_arm_and_of_nothing(call, tmp_path):
     check(call("ablate", "c.yaml"), "nothing to train on")
 
 
+def test_a_later_model_that_is_missing_is_found_before_the_first_is_measured(call, tmp_path):
+    pairs(tmp_path / "p.parquet")
+    (tmp_path / "s.yaml").write_text("tasks: [{task: retrieval, data: p.parquet}]\n")
+    (tmp_path / "empty").mkdir()
+    for later, word in (("./gone", "no such directory"), ("empty", "no config.json"), ("builtin:e6", "e6")):
+        code, text = call("evaluate", *MODEL, "--model", later, "--suite", "s.yaml")
+        check((code, text), later, word)
+        assert "evaluate 2 models" not in text
+
+
 def test_suite_of_a_missing_file_and_an_unknown_task(call, tmp_path):
     check(call("evaluate", *MODEL, "--suite", "s.yaml"), "s.yaml")
     (tmp_path / "s.yaml").write_text("tasks: [{task: retrival, data: x.parquet}]\n")

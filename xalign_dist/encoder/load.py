@@ -74,6 +74,17 @@ def load_encoder(
     return encoder.eval()
 
 
+def require_encoder(spec: str) -> None:
+    """Raise early what :func:`load_encoder` would about the files of ``spec``; nothing is loaded.
+
+    Raises:
+        ModelError: no such model; its weights, settings or tokenizer are missing.
+    """
+    if spec.startswith(PREFIX):
+        parse_builtin(spec)
+    _require_files(read_layout(local_directory(spec)).transformer, spec)
+
+
 def _check_prefixes(encoder: Encoder) -> None:
     for name, prefix in (("query", encoder.query_prefix), ("passage", encoder.passage_prefix)):
         if prefix and len(encoder.tokenizer(prefix)["input_ids"]) >= encoder.max_tokens:

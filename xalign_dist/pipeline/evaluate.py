@@ -22,11 +22,13 @@ from xalign_dist.evaluation.examples import contrast_examples
 from xalign_dist.evaluation.items import items_table
 from xalign_dist.evaluation.languages import language_lookup
 from xalign_dist.evaluation.metrics import write_metrics
+from xalign_dist.evaluation.miner import system_miner
 from xalign_dist.evaluation.projection import project
 from xalign_dist.evaluation.retrieval import retrieval
 from xalign_dist.evaluation.run import EvaluationResult, evaluate
 from xalign_dist.evaluation.suite import Suite, load_suite, parse_suite
 from xalign_dist.evaluation.tables import PairSet, load_pairs
+from xalign_dist.evaluation.token_states import encoder_word_states
 from xalign_dist.pipeline.console import Advance, run_stage
 from xalign_dist.pipeline.context import RunContext
 from xalign_dist.pipeline.corpus import Corpus
@@ -36,6 +38,7 @@ from xalign_dist.pipeline.score import PAIRS_FILE
 from xalign_dist.pipeline.truth import Truth, audit_metrics, mining_metrics
 from xalign_dist.records import ENGLISH, EmbedFn, Metric, text_keys
 from xalign_dist.runtime.embed_pool import embed_pool
+from xalign_dist.runtime.session import Resources
 from xalign_dist.scoring import read_audit
 
 ADAPTIVE, INFONCE, INITIAL, STATIC = "adaptive", "infonce", "initial", "static"
@@ -93,16 +96,20 @@ def suite_inputs(suite: Suite, config: RunConfig) -> list[Any]:
 
 
 def evaluate_models(
-    context: RunContext, models: Mapping[str, str], suite: Suite, seed: int
+    models: Mapping[str, str], suite: Suite, config: RunConfig, resources: Resources, seed: int, round_: int
 ) -> EvaluationResult:
-    """Encoders in directories on ``suite``; ``models``: name -> directory.
+    """Encoders on ``suite``; ``models``: name -> directory, URI or id. ``round_`` goes into each row.
 
-    One after the other: each is loaded by every embedding actor.
+    One after the other: each is loaded by every embedding actor, so that ten at once would need ten times
+    the memory.
     """
-    config, results = context.config, []
+    words = any(task.task == "word_alignment" for task in suite.tasks)
+    miner, results = system_miner(config.mining, seed), []
     for name, model in models.items():
-        with embed_pool(model, EncoderConfig(model=model), config.runtime, context.resources) as embed:
-            results.append(evaluate({name: embed}, suite, config.evaluation, seed, config.rounds.count))
+        states = {name: encoder_word_states(load_encoder(model))} if words else None
+        with embed_pool(model, EncoderConfig(model=model), config.runtime, resources) as embed:
+            found = evaluate({name: embed}, suite, config.evaluation, seed, round_, states, miner)
+        results.append(found)
     return EvaluationResult.merged(results)
 
 
