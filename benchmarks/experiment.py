@@ -1,21 +1,22 @@
 """The experiment behind RESULTS.md: every arm of the method and every baseline, on realistic noise.
 
-    XALIGN_DATA=DIR python benchmarks/experiment.py --out DIR [--seeds 3] [--tried] [--json FILE]
+    XALIGN_DATA=DIR python benchmarks/experiment.py --out DIR [--seeds 3] [--kept DIR] [--json FILE]
 
 Makes the data (experiment_data.py), trains each arm of `xalign ablate` under each seed, the full method
 on clean text and with the hidden translations given (oracle), measures encoders that were not trained
 on the same suite, and states each claim of the paper as shown or not. The same command goes on with
-what is missing; what is there is not made again.
+what is missing; what is there is not made again. The scores of single items go to --kept, a file a seed:
+--kept benchmarks/results/experiment makes the tables of RESULTS.md again and trains only further seeds.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import common
@@ -33,10 +34,11 @@ from experiment_claims import (
     share_of_gain,
     suite_groups,
 )
+from experiment_kept import keep, kept, made
 from experiment_peers import measure_untrained, train_peer
 
 from tuning.components import FULL, INFONCE, arms
-from xalign_dist.config import RunConfig, load_config
+from xalign_dist.config import load_config
 
 HERE = Path(__file__).parent
 SUITE = HERE / "experiment_suite.yaml"
@@ -54,6 +56,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="for data and runs")
     parser.add_argument("--seeds", type=int, default=3, help="of training")
+    parser.add_argument("--kept", type=Path, help="scores of items, a file a seed; default: OUT/kept")
     parser.add_argument("--tried", action="store_true", help="also put in each part that is off by default")
     parser.add_argument("--without-peer", action="store_true", help="leave sentence-transformers out")
     parser.add_argument("--json", type=Path, help="write figures and claims there")
@@ -61,22 +64,16 @@ def main() -> None:
     args = parser.parse_args()
     common.data_file("train_pairs.parquet")
     out = args.out.resolve()
-    train(out, args.seeds, args.tried)
     suite = yaml.safe_load(SUITE.read_text("utf-8"))
     groups = suite_groups(suite["high"], suite["low"])
-    found = {
-        name: _arms(out / "main", name, 1 if name.startswith(TRIED) else args.seeds)
-        for name in arms(_settings(out, "main"))
-        if args.tried or not name.startswith(TRIED)
-    }
-    found |= {name: _arms(out / name, FULL, args.seeds) for name in SIDE}
-    found |= {name: [arm] for name, arm in measure_untrained(out, SUITE).items()}
-    if not args.without_peer:
-        found[PEER] = train_peer(out, SUITE, 1)
+    files = measure(out, args.kept or out / "kept", args.seeds, args.tried, not args.without_peer)
+    found: dict[str, list[Arm]] = {}
+    for file in files:
+        for name, arm in kept(file).items():
+            found.setdefault(name, []).append(arm)
     report = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seeds": args.seeds,
-        "machine": common.machine(),
+        "made": {file.stem: made(file) for file in files},
         "values": values(found, groups),
         "tests": [vars(t) for t in tests(found, groups)],
         "claims": claims(found, groups),
@@ -89,41 +86,46 @@ def main() -> None:
         args.markdown.write_text(text, "utf-8")
 
 
-def train(out: Path, seeds: int, tried: bool) -> None:
-    """Data and runs, seed by seed, what is off last; `xalign ablate` skips what it finds."""
+def measure(out: Path, at: Path, seeds: int, tried: bool, peer: bool) -> list[Path]:
+    """The files of scores under ``at``, those that are missing made first; what is off and peers last."""
     for name, options in {"main": [], **SIDE}.items():
         data = out / "data" / name
         if not (data / "run.yaml").exists():
             _run([sys.executable, str(HERE / "experiment_data.py"), "--out", str(data), *options])
-    known = list(arms(_settings(out, "main")))
-    for n in range(1, seeds + 1):
-        _ablate(out, "main", n, [name for name in known if not name.startswith(TRIED)])
-        for name in SIDE:
-            _ablate(out, name, n, [FULL])
+    known = list(arms(load_config(str(out / "data" / "main" / "run.yaml"), [])))
+    usual = [name for name in known if not name.startswith(TRIED)]
+    makers: dict[str, Callable[[], Mapping[str, Path]]] = {
+        f"seed={n}": partial(_trained, out, n, usual) for n in range(seeds)
+    }
+    makers["untrained"] = partial(measure_untrained, out, SUITE)
     if tried:
-        _ablate(out, "main", 1, known)
+        makers["tried"] = partial(_ablate, out, "main", 0, [n for n in known if n.startswith(TRIED)])
+    if peer:
+        makers["peer"] = lambda: {PEER: train_peer(out, SUITE, 0)}
+    for name, make in makers.items():
+        if not (at / f"{name}.parquet").exists():
+            keep(at / f"{name}.parquet", make())
+    return [at / f"{name}.parquet" for name in makers]
 
 
-def _ablate(out: Path, name: str, seeds: int, only: Sequence[str]) -> None:
+def _trained(out: Path, number: int, usual: Sequence[str]) -> dict[str, Path]:
+    sides = {name: _ablate(out, name, number, [FULL])[FULL] for name in SIDE}
+    return _ablate(out, "main", number, usual) | sides
+
+
+def _ablate(out: Path, name: str, number: int, only: Sequence[str]) -> dict[str, Path]:
+    """Directory of each arm of ``only`` under one seed; `xalign ablate` skips what it finds there."""
     data = str(out / "data" / name / "run.yaml")
     chosen = [word for arm in only for word in ("--arm", arm)]
     command = [sys.executable, "-m", "xalign_dist", "ablate", data, "--out", str(out / name)]
-    _run([*command, "--seeds", str(seeds), *chosen])
-
-
-def _settings(out: Path, name: str) -> RunConfig:
-    return load_config(str(out / "data" / name / "run.yaml"), [])
+    _run([*command, "--first-seed", str(number), "--seeds", "1", *chosen])
+    return {arm: out / name / f"seed={number}" / arm.replace(" ", "-") for arm in only}
 
 
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, check=False)
     if done.returncode:
         sys.exit(f"ended with {done.returncode}: {' '.join(command)}")
-
-
-def _arms(root: Path, name: str, seeds: int) -> list[Arm]:
-    folders = [root / f"seed={n}" / name.replace(" ", "-") for n in range(seeds)]
-    return [Arm.read(folder) for folder in folders]
 
 
 def values(arms: dict[str, list[Arm]], groups: Groups) -> list[dict[str, object]]:

