@@ -56,6 +56,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="for data and runs")
     parser.add_argument("--seeds", type=int, default=3, help="of training")
+    parser.add_argument("--side-seeds", type=int, help="of oracle and clean; default: as --seeds")
     parser.add_argument("--kept", type=Path, help="scores of items, a file a seed; default: OUT/kept")
     parser.add_argument("--tried", action="store_true", help="also put in each part that is off by default")
     parser.add_argument("--without-peer", action="store_true", help="leave sentence-transformers out")
@@ -66,13 +67,14 @@ def main() -> None:
     out = args.out.resolve()
     suite = yaml.safe_load(SUITE.read_text("utf-8"))
     groups = suite_groups(suite["high"], suite["low"])
-    files = measure(out, args.kept or out / "kept", args.seeds, args.tried, not args.without_peer)
+    seeds = {"main": args.seeds, **dict.fromkeys(SIDE, args.side_seeds or args.seeds)}
+    files = measure(out, args.kept or out / "kept", seeds, args.tried, not args.without_peer)
     found: dict[str, list[Arm]] = {}
     for file in files:
         for name, arm in kept(file).items():
             found.setdefault(name, []).append(arm)
     report = {
-        "seeds": args.seeds,
+        "seeds": seeds,
         "made": {file.stem: made(file) for file in files},
         "values": values(found, groups),
         "tests": [vars(t) for t in tests(found, groups)],
@@ -86,7 +88,7 @@ def main() -> None:
         args.markdown.write_text(text, "utf-8")
 
 
-def measure(out: Path, at: Path, seeds: int, tried: bool, peer: bool) -> list[Path]:
+def measure(out: Path, at: Path, seeds: Mapping[str, int], tried: bool, peer: bool) -> list[Path]:
     """The files of scores under ``at``, those that are missing made first; what is off and peers last."""
     for name, options in {"main": [], **SIDE}.items():
         data = out / "data" / name
@@ -94,12 +96,13 @@ def measure(out: Path, at: Path, seeds: int, tried: bool, peer: bool) -> list[Pa
             _run([sys.executable, str(HERE / "experiment_data.py"), "--out", str(data), *options])
     known = list(arms(load_config(str(out / "data" / "main" / "run.yaml"), [])))
     usual = [name for name in known if not name.startswith(TRIED)]
-    makers: dict[str, Callable[[], Mapping[str, Path]]] = {
-        f"seed={n}": partial(_trained, out, n, usual) for n in range(seeds)
-    }
+    makers: dict[str, Callable[[], Mapping[str, Path]]] = {}
+    for n in range(max(seeds.values())):
+        for name in (name for name, count in seeds.items() if n < count):
+            makers[f"{name}-seed={n}"] = partial(_trained, out, name, n, usual if name == "main" else [FULL])
     makers["untrained"] = partial(measure_untrained, out, SUITE)
     if tried:
-        makers["tried"] = partial(_ablate, out, "main", 0, [n for n in known if n.startswith(TRIED)])
+        makers["tried"] = partial(_trained, out, "main", 0, [n for n in known if n.startswith(TRIED)])
     if peer:
         makers["peer"] = lambda: {PEER: train_peer(out, SUITE, 0)}
     for name, make in makers.items():
@@ -108,18 +111,14 @@ def measure(out: Path, at: Path, seeds: int, tried: bool, peer: bool) -> list[Pa
     return [at / f"{name}.parquet" for name in makers]
 
 
-def _trained(out: Path, number: int, usual: Sequence[str]) -> dict[str, Path]:
-    sides = {name: _ablate(out, name, number, [FULL])[FULL] for name in SIDE}
-    return _ablate(out, "main", number, usual) | sides
-
-
-def _ablate(out: Path, name: str, number: int, only: Sequence[str]) -> dict[str, Path]:
+def _trained(out: Path, name: str, number: int, only: Sequence[str]) -> dict[str, Path]:
     """Directory of each arm of ``only`` under one seed; `xalign ablate` skips what it finds there."""
     data = str(out / "data" / name / "run.yaml")
     chosen = [word for arm in only for word in ("--arm", arm)]
     command = [sys.executable, "-m", "xalign_dist", "ablate", data, "--out", str(out / name)]
     _run([*command, "--first-seed", str(number), "--seeds", "1", *chosen])
-    return {arm: out / name / f"seed={number}" / arm.replace(" ", "-") for arm in only}
+    home = out / name / f"seed={number}"
+    return {name if name in SIDE else arm: home / arm.replace(" ", "-") for arm in only}
 
 
 def _run(command: list[str]) -> None:

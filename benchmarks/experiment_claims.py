@@ -99,7 +99,8 @@ def share_of_gain(
     group: str,
     groups: Groups,
 ) -> float:
-    """What part of the ceiling's gain over the start ours has, in retrieval."""
+    """What part of the ceiling's gain over the start ours has, in retrieval; over the ceiling's seeds."""
+    ours = ours[: len(ceiling)]
     a, b, c = (mean_value(x, "retrieval", group, groups) for x in (ours, ceiling, start))
     return (a - c) / (b - c)
 
