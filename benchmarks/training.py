@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import Row, finish, interleaved, medians, parser
+from common import Row, finish, interleaved, machine, medians, parser, write_json
 from training_arms import World, ours, peer
 from training_parts import as_worker, memory_ratio, objective_share, overhead, scaling
 
@@ -41,10 +41,13 @@ def main() -> None:
         precision = "fp32" if autocast_dtype("auto", torch.device("cpu")) is None else "bf16"
     with tempfile.TemporaryDirectory(prefix="xalign-bench-") as home:
         world = World.build(Path(home), f"builtin:e5-small?layers={args.layers}", precision)
-        rows = []
+        rows: list[Row] = []
         for name, measure in ROWS.items():
             if args.only is None or name in args.only:
                 rows += measure(world, args)
+                if args.json is not None:
+                    # The rows take an hour, and a fault in the last one must not cost the others.
+                    write_json(rows, machine(), args.json)
     finish(f"Training, {args.layers} layers, {precision}, {args.threads} threads", rows, args.json)
 
 

@@ -23,7 +23,7 @@ from xalign_dist.pipeline.evaluate import retrieval_accuracy
 from xalign_dist.pipeline.rounds import ADAPTIVE, embed, find_pairs, one_round, prepare
 from xalign_dist.pipeline.rundir import RunDir
 from xalign_dist.runtime.faults import for_workers
-from xalign_dist.runtime.vectors import VectorStore
+from xalign_dist.runtime.vector_store import VectorStore
 
 METRIC = "dev_accuracy"
 _REFERENCE = "embed with the reference encoder"

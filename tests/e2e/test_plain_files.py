@@ -210,3 +210,19 @@ def test_train_on_plain_pairs_gives_a_model(xalign, place):
     xalign("train", "c.yaml", "--pairs", "pairs.jsonl", "--out", "trained")
     xalign("encode", "--model", "trained/model", "--input", "en.txt", "--out", "encoded-trained")
     assert pq.read_table(place / "encoded-trained" / "embeddings.parquet").num_rows == PAIRS
+
+
+@pytest.mark.timeout(600)
+def test_a_corpus_that_grew_is_trained_on_and_one_that_did_not_is_not(xalign, place):
+    """The old last checkpoint, of as many steps, must not stand for the new training."""
+    rows = (place / "pairs.jsonl").read_text("utf-8").splitlines(keepends=True)
+    weights = place / "grown" / "model" / "model.safetensors"
+    command = ("train", "c.yaml", "--pairs", "growing.jsonl", "--out", "grown")
+    (place / "growing.jsonl").write_text("".join(rows[:60]), "utf-8")
+    xalign(*command)
+    before = weights.read_bytes()
+    assert "skip  train on 60 pairs" in xalign(*command)
+    assert weights.read_bytes() == before
+    (place / "growing.jsonl").write_text("".join(rows), "utf-8")
+    assert re.search(rf"done  train on {PAIRS} pairs  2 steps", xalign(*command))
+    assert weights.read_bytes() != before

@@ -19,15 +19,18 @@ from xalign_dist.errors import ConfigError, DataError, OutputError
 from xalign_dist.pipeline import clean as clean_stage
 from xalign_dist.pipeline import score as score_stage
 from xalign_dist.pipeline.console import Screen
+from xalign_dist.pipeline.context import SHARED_OUT, show_dashboard
 from xalign_dist.pipeline.corpus import Sides
 from xalign_dist.pipeline.manifest import digest, place_digest
 from xalign_dist.pipeline.mine import announce, mine_pair
 from xalign_dist.pipeline.rundir import local_only
 from xalign_dist.records import ORIGIN_PARALLEL, SCORED_PAIR
+from xalign_dist.runtime.logs import EVENTS_FILE, events
 from xalign_dist.runtime.scoring import embed_buckets
 from xalign_dist.runtime.search import neighbour_search, stands_alone
-from xalign_dist.runtime.session import Resources, ray_session
-from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus, open_embedded
+from xalign_dist.runtime.session import Resources, check_visible, ray_session
+from xalign_dist.runtime.vector_store import VectorStore
+from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
 from xalign_dist.scoring import AuditEntry, write_audit
 from xalign_dist.scoring.stage import stage
 
@@ -125,11 +128,25 @@ def _vectors(
 
 
 @contextlib.contextmanager
-def _cluster_if_asked(config: RunConfig, folder: Path) -> Iterator[Callable[[], Resources]]:
-    """Starts or joins Ray when it is first called: what is done already, or fits here, needs none."""
+def _cluster_if_asked(
+    runtime: RuntimeConfig, folder: Path, screen: Screen
+) -> Iterator[Callable[[], Resources]]:
+    """Starts or joins Ray when it is first called: what is done already, or fits here, needs none.
+
+    Raises:
+        ResourceError: when called: no Ray, or nodes that do not see ``folder``.
+    """
+    work = folder / WORK
     with contextlib.ExitStack() as session:
-        log = str(folder / WORK / "run.log")
-        yield functools.cache(lambda: session.enter_context(ray_session(config.runtime, log)))
+        session.enter_context(events(work / EVENTS_FILE, folder.name))
+
+        def start() -> Resources:
+            found = session.enter_context(ray_session(runtime, str(work / "run.log")))
+            check_visible(folder, SHARED_OUT)
+            show_dashboard(screen)
+            return found
+
+        yield functools.cache(start)
 
 
 def score_file(
@@ -152,7 +169,8 @@ def score_file(
     layout = digest(name, settings.block_rows, settings.min_pairs, config.seed)
     encoder = config.encoder.model_copy(update={"model": model})
     job = EmbedJob(model, encoder, config.runtime.embed_batch)
-    with ray_session(config.runtime, str(work / "run.log")) as resources:
+    with _cluster_if_asked(config.runtime, folder, screen) as cluster:
+        resources = cluster()
         with screen.stage("read", None, "pairs") as advance:
             staged = stage(
                 read_corpus(corpus),
@@ -197,7 +215,7 @@ def mine_files(
     layer = config.mining.view_layer if config.mining.second_view == "layer" else None
     settings, sides, index = config.mining, Sides.of(left, right), folder / WORK / "index"
     alone, rows = stands_alone(config.runtime), (sides.source.num_rows, sides.target.num_rows)
-    with _cluster_if_asked(config, folder) as resources:
+    with _cluster_if_asked(config.runtime, folder, screen) as resources:
         texts = left["text"].to_pylist() + right["text"].to_pylist()
         vectors = _vectors(texts, model, config, folder, resources, screen, layer)
         with screen.stage("mine", right.num_rows, "sentences") as advance:
@@ -226,7 +244,7 @@ def encode_file(
     table, rejected = read_records(source, "sentences", columns)
     folder = output_folder(out)
     texts = table["text"].to_pylist()
-    with _cluster_if_asked(config, folder) as resources:
+    with _cluster_if_asked(config.runtime, folder, screen) as resources:
         vectors_ND = _vectors(texts, model, config, folder, resources, screen, None)(texts)
     flat = pa.array(vectors_ND.reshape(-1))
     embedding = pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1])
@@ -241,8 +259,10 @@ def clean_files(
     if not corpora:
         raise ConfigError("no corpora to clean", "list them under corpora in the config, or give a file")
     folder = output_folder(out)
-    with ray_session(runtime, str(folder / WORK / "run.log")), screen.stage("clean") as advance:
-        return clean_stage.clean(corpora, cleaning, folder, advance)
+    with _cluster_if_asked(runtime, folder, screen) as cluster:
+        cluster()
+        with screen.stage("clean") as advance:
+            return clean_stage.clean(corpora, cleaning, folder, advance)
 
 
 def scored_or_plain(path: str, columns: dict[str, str]) -> pa.Table:

@@ -22,7 +22,7 @@ from xalign_dist.pipeline.rundir import write_json
 from xalign_dist.pipeline.score import AUDIT_FILE, PAIRS_FILE
 from xalign_dist.records import Float32
 from xalign_dist.runtime.search import Search, neighbour_search
-from xalign_dist.runtime.vectors import VectorStore
+from xalign_dist.runtime.vector_store import VectorStore, taken
 from xalign_dist.scoring import AuditEntry, write_audit
 
 LEDGER = "ledger"
@@ -61,14 +61,14 @@ def mine_pair(
     """
     texts = sides.source["text"].to_pylist(), sides.target["text"].to_pylist()
     rows = [vectors.rows(side) for side in texts]
-    source, target = (Rows(vectors.keys[r], vectors.main.take(r, axis=0)) for r in rows)
+    source, target = (Rows(vectors.keys[r], taken(vectors.main, r)) for r in rows)
     lists = KnownLists(known / vectors.encoder, config.neighbours).both(search, source, target)
     views: tuple[Neighbours | None, Neighbours | None] = (None, None)
     others: list[Float32] = []
     if config.second_view != "none" and second is not None:
         others = [second(side) for side in texts]
     elif config.second_view != "none" and vectors.view is not None:
-        others = [vectors.view.take(r, axis=0) for r in rows]
+        others = [taken(vectors.view, r) for r in rows]
     if others:
         views = rescored(lists[0], *others), rescored(lists[1], *others[::-1])
     return mine_from_neighbours(sides.source, sides.target, *lists, *views, config, round_=round_, seed=seed)

@@ -20,10 +20,18 @@ from xalign_dist.pipeline.manifest import digest, file_digest, place_digest
 from xalign_dist.pipeline.mine import mine_round
 from xalign_dist.pipeline.report import report_run
 from xalign_dist.pipeline.score import PAIRS_FILE, score_table, thresholds
-from xalign_dist.pipeline.train import VOCABULARY_FILE, Slice, train_slice, write_vocabulary
+from xalign_dist.pipeline.train import (
+    VOCABULARY_FILE,
+    Slice,
+    start_slice,
+    train_slice,
+    trained_from,
+    write_vocabulary,
+)
 from xalign_dist.pipeline.truth import Truth
 from xalign_dist.runtime.metrics import observe
-from xalign_dist.runtime.vectors import EmbedJob, VectorStore, embed_corpus, open_embedded
+from xalign_dist.runtime.vector_store import VectorStore
+from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
 from xalign_dist.scoring import AuditEntry, read_audit, write_audit
 
 ADAPTIVE, INFONCE = "adaptive", "infonce"
@@ -248,11 +256,16 @@ def train_stage(
     previous: Path | None,
     title: str,
 ) -> dict[str, object]:
-    """Train one slice of one arm as a stage of the run; its counts."""
+    """Train one slice of one arm as a stage of the run; its counts.
+
+    What an earlier training of the slice left behind is gone on with only where it was of the same inputs:
+    its last checkpoint would else stand for the training that grown corpora ask for.
+    """
     home = context.run.arm(part.arm, part.round)
     write_table(pairs, str(home / "training_pairs.parquet"))
     inputs = digest(
         file_digest(home / "training_pairs.parquet"),
+        file_digest(context.run.corpus / VOCABULARY_FILE),
         vars(part),
         config.encoder.model_dump(),
         config.training.model_dump(),
@@ -260,7 +273,9 @@ def train_stage(
         config.pairs.sampling_temperature,
         config.seed,
         None if reference is None else reference.identity,
+        None if previous is None else trained_from(previous.parent),
     )
+    start_slice(home, inputs)
     return run_stage(
         context.screen,
         context.manifest,

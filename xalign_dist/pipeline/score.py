@@ -12,7 +12,7 @@ from xalign_dist.config import ScoringConfig
 from xalign_dist.pipeline.manifest import digest
 from xalign_dist.records import PAIR_REJECT, Chunk, EmbedFn
 from xalign_dist.runtime.scoring import RayPasses
-from xalign_dist.runtime.vectors import VectorStore
+from xalign_dist.runtime.vector_store import VectorStore
 from xalign_dist.scoring import AuditEntry, write_audit
 from xalign_dist.scoring.buckets import VectorBuckets
 from xalign_dist.scoring.stage import Advance, Staged, stage
@@ -86,7 +86,7 @@ def score_table(
     )
     store = VectorBuckets((work / "vectors").absolute(), 1)
     rows = vectors.rows(list(dict.fromkeys(pairs["src"].to_pylist() + pairs["tgt"].to_pylist())))
-    store.save(vectors.keys[rows], vectors.main[rows])
+    store.save(vectors.keys[rows], vectors.main, rows)
     counts = score_staged(
         staged, store, vectors.identity, config, target_noise, out, round_=round_, seed=seed, advance=advance
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,18 @@ from xalign_dist.pairs.store import TrainingSet
 from xalign_dist.pairs.write import BLOCK_ROWS, write_training_set
 from xalign_dist.pipeline.console import Advance
 from xalign_dist.pipeline.context import RunContext
+from xalign_dist.pipeline.rundir import write_text
 from xalign_dist.records import Float32
 from xalign_dist.runtime.train import train as train_on_ray
-from xalign_dist.runtime.vectors import VectorStore
+from xalign_dist.runtime.vector_store import VectorStore
 from xalign_dist.training.job import TrainJob
 from xalign_dist.training.run import batch_plan
 
 _log = logging.getLogger(__name__)
 
 VOCABULARY_FILE = "vocabulary.parquet"
+INPUTS_FILE = "inputs"
+"""Beside the checkpoints of an arm: from what they were trained."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,21 @@ class Slice:
 def write_vocabulary(texts: list[str], path: Path) -> None:
     """The distinct texts that decide which embedding rows stay; the same over all rounds."""
     write_table(pa.table({"text": pa.array(sorted(set(texts)), pa.string())}), str(path))
+
+
+def trained_from(home: Path) -> str | None:
+    """Digest of the inputs of the training in ``home``; None where nothing was trained."""
+    marker = home / INPUTS_FILE
+    return marker.read_text("utf-8") if marker.exists() else None
+
+
+def start_slice(home: Path, inputs: str) -> None:
+    """Remove checkpoints and Ray's books of a training from other inputs; note what this one is from."""
+    if trained_from(home) == inputs:
+        return
+    for part in ("work", "ray"):
+        shutil.rmtree(home / part, ignore_errors=True)
+    write_text(home / INPUTS_FILE, inputs)
 
 
 def train_slice(

@@ -11,14 +11,13 @@ import functools
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import torch
 from ray.util.annotations import RayDeprecationWarning
@@ -30,6 +29,7 @@ from xalign_dist.errors import DataError, XalignError
 from xalign_dist.records import Float32, text_keys
 from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
 from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.vector_store import VectorStore, block_files, block_path, open_store, read_block
 
 BLOCK_TEXTS = 2048
 Progress = Callable[[int], None]
@@ -72,46 +72,6 @@ def _content(file: str, size: int, changed: int) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-class VectorStore:
-    """Vectors of distinct texts, found by text key.
-
-    Args:
-        keys: int64 ``[N]``, distinct, in any order.
-        main: float32 ``[N, D]`` unit vectors.
-        view: float32 ``[N, D]`` of the second view, or None.
-        identity: names encoder and texts; equal for equal vectors.
-        encoder: names the encoder alone; equal where equal texts have equal vectors.
-    """
-
-    def __init__(
-        self, keys: np.ndarray, main: Float32, view: Float32 | None, identity: str, encoder: str
-    ) -> None:
-        self.keys, self.main, self.view = keys, main, view
-        self.identity, self.encoder = identity, encoder
-        self._order = np.argsort(keys)
-
-    def rows(self, texts: Sequence[str]) -> np.ndarray:
-        """Row of each text, int64 ``[M]``.
-
-        Raises:
-            DataError: a text was never embedded.
-        """
-        wanted = text_keys(texts)
-        place = np.searchsorted(self.keys, wanted, sorter=self._order)
-        at = self._order[np.minimum(place, len(self.keys) - 1)]
-        missing = np.flatnonzero(self.keys[at] != wanted)
-        if len(missing):
-            raise DataError(
-                f"{len(missing)} texts have no vector, first: {texts[int(missing[0])][:60]!r}",
-                "the corpus changed after it was embedded: use a new --out",
-            )
-        return at
-
-    def __call__(self, texts: Sequence[str]) -> Float32:
-        """Unit vectors ``[M, D]`` of ``texts`` (an :class:`~xalign_dist.records.EmbedFn`)."""
-        return self.main.take(self.rows(texts), axis=0)
-
-
 class _BlockEmbedder:
     """One actor of the pool: loads the encoder once, embeds blocks of texts to disk.
 
@@ -150,17 +110,13 @@ class _BlockEmbedder:
             main, view = embed_views(self.encoder, texts, self.view_layer, batch_size=self.batch)
             columns["main"], columns["view"] = _vector_column(main), _vector_column(view)
         # Unit vectors do not compress (8 %), and unpacking them would be half of the time to read them.
-        write_table(pa.table(columns), str(_block_path(self.folder, block)), compression="none")
+        write_table(pa.table(columns), str(block_path(self.folder, block)), compression="none")
         return len(texts)
 
 
 def _vector_column(vectors_ND: Float32) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(vectors_ND, dtype=np.float32).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1])
-
-
-def _block_path(folder: Path, block: int) -> Path:
-    return folder / f"block-{block:06d}.parquet"
 
 
 def embed_corpus(
@@ -181,18 +137,18 @@ def embed_corpus(
         progress(len(plan.keys) - sum(map(len, plan.missing.values())))
     if plan.missing:
         _run_pool(plan.missing, job, plan.home, runtime, resources, progress)
-    return _open(plan)
+    return open_store(plan.home, plan.keys, plan.identity)
 
 
 def open_embedded(texts: Iterable[str], job: EmbedJob, folder: str) -> VectorStore | None:
     """What :func:`embed_corpus` would give, without Ray; None where it has anything left to do."""
     plan = _plan(texts, job, folder)
-    return None if plan.missing else _open(plan)
+    return None if plan.missing else open_store(plan.home, plan.keys, plan.identity)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Folder of the vectors, sorted keys of the texts, blocks to embed by number, and what to call it all."""
+    """Folder of the vectors, keys of the texts as they come, blocks to embed, and what to call it all."""
 
     home: Path
     keys: np.ndarray
@@ -201,23 +157,24 @@ class _Plan:
 
 
 def _plan(texts: Iterable[str], job: EmbedJob, folder: str) -> _Plan:
-    unique = sorted(dict.fromkeys(texts), key=lambda t: (len(t), t))
-    if not unique:
+    distinct = list(dict.fromkeys(texts))
+    if not distinct:
         raise DataError("no texts to embed", "check that the corpora are not empty after cleaning")
-    digest = hashlib.sha256("\x00".join(unique).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    home = Path(folder) / job.fingerprint()
-    keys = text_keys(unique)
-    files = _blocks(home)
-    there = [_read(f, ["key"])["key"].to_numpy() for f in files]
+    home, keys = Path(folder) / job.fingerprint(), text_keys(distinct)
+    # Of the set of texts: their order changes no vector.
+    digest = hashlib.sha256(np.sort(keys).tobytes()).hexdigest()[:12]
+    files = block_files(home)
+    there = [read_block(f, ["key"])["key"].to_numpy() for f in files]
     new = ~np.isin(keys, np.concatenate(there)) if there else np.ones(len(keys), np.bool_)
-    todo = [text for text, is_new in zip(unique, new, strict=True) if is_new]
+    # Of like length together: that is how encoders are fast.
+    todo = sorted((text for text, is_new in zip(distinct, new, strict=True) if is_new), key=_by_length)
     first = 1 + max((int(f.stem.rpartition("-")[2]) for f in files), default=-1)
     blocks = [todo[i : i + BLOCK_TEXTS] for i in range(0, len(todo), BLOCK_TEXTS)]
-    return _Plan(home, np.sort(keys), dict(enumerate(blocks, first)), f"{home.name}-{digest}")
+    return _Plan(home, keys, dict(enumerate(blocks, first)), f"{home.name}-{digest}")
 
 
-def _blocks(home: Path) -> list[Path]:
-    return sorted(home.glob("block-*.parquet"))
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text
 
 
 def _run_pool(
@@ -253,39 +210,3 @@ def _run_pool(
                 raise unpack_error(str(fault))
             if progress is not None:
                 progress(int(np.sum(batch["rows"])))
-
-
-def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        return pq.read_table(file, columns=columns)
-    except (OSError, pa.ArrowException) as err:
-        raise DataError(
-            f"{file}: vectors that cannot be read ({str(err).splitlines()[0]})",
-            "delete the file and give the same command again: only its texts are embedded anew",
-        ) from None
-
-
-def _open(plan: _Plan) -> VectorStore:
-    tables = [_read(file) for file in _blocks(plan.home)]
-    all_keys = np.concatenate([t["key"].to_numpy() for t in tables])
-    keys, row = np.unique(all_keys, return_index=True)
-    row = row[np.searchsorted(keys, plan.keys)]
-
-    def of_corpus(column: np.ndarray) -> np.ndarray:
-        # The folder may hold texts of earlier corpora; where it does not, nothing is copied.
-        return column if len(row) == len(all_keys) else column.take(row, axis=0)
-
-    view = of_corpus(_matrix(tables, "view")) if "view" in tables[0].column_names else None
-    main = of_corpus(_matrix(tables, "main"))
-    return VectorStore(of_corpus(all_keys), main, view, plan.identity, plan.home.name)
-
-
-def _matrix(tables: list[pa.Table], column: str) -> Float32:
-    """The column of all tables, copied once: vectors are the bulk of the data."""
-    width = tables[0].schema.field(column).type.list_size
-    out = np.empty((sum(t.num_rows for t in tables), width), np.float32)
-    at = 0
-    for chunk in (c for t in tables for c in t[column].chunks):
-        out[at : at + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-        at += len(chunk)
-    return out

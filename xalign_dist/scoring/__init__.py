@@ -2,7 +2,7 @@
 
 from xalign_dist.scoring.audit import AuditEntry, read_audit, write_audit
 from xalign_dist.scoring.calibrate import Calibration, calibrate
-from xalign_dist.scoring.decoys import near_miss_decoys, random_decoys
+from xalign_dist.scoring.decoys import random_decoys
 from xalign_dist.scoring.features import Features, pair_features
 from xalign_dist.scoring.histogram import Evidence, Histogram
 from xalign_dist.scoring.score import Scored, score_embedded, score_groups, score_pairs
@@ -18,7 +18,6 @@ __all__ = [
     "PairScores",
     "Scored",
     "calibrate",
-    "near_miss_decoys",
     "pair_features",
     "pair_scores",
     "random_decoys",

@@ -13,7 +13,7 @@ from typing import Any
 from xalign_dist.errors import DataError, OutputError
 
 SCHEMA = 1
-_OPTIONAL = {"histogram", "examples"}
+_OPTIONAL = {"histogram", "examples", "partial"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class AuditEntry:
             one more than bins), ``observed`` and ``null`` (counts), ``threshold`` (a margin).
         examples: the pairs nearest to the threshold, from the surest kept to the surest refused: ``src``,
             ``tgt``, ``margin``, ``confidence``. Left out of the file where None.
+        partial: estimated share of near misses of each kind among the matched pairs: kind ->
+            ``estimated``, ``low`` and ``high`` of its 95 % interval. Left out of the file where None.
     """
 
     src_lang: str
@@ -55,6 +57,7 @@ class AuditEntry:
     note: str = ""
     histogram: dict[str, Any] | None = None
     examples: list[dict[str, Any]] | None = None
+    partial: dict[str, dict[str, float]] | None = None
 
 
 def write_audit(entries: Sequence[AuditEntry], path: str | Path) -> None:

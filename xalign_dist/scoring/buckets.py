@@ -71,18 +71,31 @@ class VectorBuckets:
             aside.unlink(missing_ok=True)
         return len(distinct)
 
-    def save(self, key_N: Int64, vector_ND: Float32) -> None:
-        """Put vectors that are there already into the one bucket of a store with ``count`` 1."""
+    def save(self, key_N: Int64, vector_MD: Float32, row_N: Int64) -> None:
+        """Put vectors that are there already into the one bucket of a store with ``count`` 1.
+
+        Args:
+            key_N: distinct.
+            vector_MD: may be larger than memory; read some thousand rows at a time.
+            row_N: the row of each key in ``vector_MD``.
+        """
         order = np.argsort(key_N, kind="stable")
+        aside = self._path(0, "vectors").with_suffix(f".{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._save("vectors", 0, np.ascontiguousarray(vector_ND[order], dtype=np.float32))
+            out = np.lib.format.open_memmap(aside, "w+", np.float32, (len(key_N), vector_MD.shape[1]))
+            for start in range(0, len(key_N), EMBED_TEXTS):
+                out[start : start + EMBED_TEXTS] = vector_MD[row_N[order[start : start + EMBED_TEXTS]]]
+            out.flush()
+            aside.replace(self._path(0, "vectors"))
             self._save("keys", 0, key_N[order])
         except OSError as err:
             raise OutputError(
                 f"{self.folder}: cannot be written ({err.strerror})",
                 "free disk space, or choose another --out",
             ) from err
+        finally:
+            aside.unlink(missing_ok=True)
 
     def _save(self, what: str, number: int, array: np.ndarray) -> None:
         path = self._path(number, what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xalign_dist.records import Float32, Int64
+from xalign_dist.records import Int64
 
 
 def random_decoys(
@@ -33,36 +33,3 @@ def random_decoys(
     tgt = np.concatenate([np.roll(order, -int(s)) for s in steps])
     real = (src_key_N[src] != src_key_N[tgt]) & (tgt_key_N[src] != tgt_key_N[tgt])
     return src[real], tgt[real]
-
-
-def near_miss_decoys(
-    tgt_ND: Float32, src_key_N: Int64, tgt_key_N: Int64, per_pair: int = 1, block: int = 1024
-) -> tuple[Int64, Int64]:
-    """Rows (i, j) where target j is among the nearest other targets of target i.
-
-    They stand for partial translations and sentences of the same topic, which random decoys
-    say nothing about.
-
-    Args:
-        tgt_ND: float32 ``[N, D]`` unit vectors of the targets.
-        src_key_N: int64, equal for equal source texts.
-        tgt_key_N: int64, equal for equal target texts.
-        per_pair: nearest other targets per pair.
-        block: rows compared at once.
-
-    Returns:
-        Source rows and target rows, int64 ``[M]``; pairs without any other target have none.
-    """
-    n = len(tgt_ND)
-    src, tgt = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for start in range(0, n, block):
-        rows = np.arange(start, min(start + block, n))
-        sim = tgt_ND[rows] @ tgt_ND.T
-        same = (tgt_key_N[rows, None] == tgt_key_N[None]) | (src_key_N[rows, None] == src_key_N[None])
-        sim[same] = -np.inf
-        take = min(per_pair, n)
-        near = np.argpartition(-sim, take - 1, axis=1)[:, :take]
-        real = np.isfinite(np.take_along_axis(sim, near, axis=1))
-        src.append(np.repeat(rows, take)[real.ravel()])
-        tgt.append(near.ravel()[real.ravel()].astype(np.int64))
-    return np.concatenate(src), np.concatenate(tgt)

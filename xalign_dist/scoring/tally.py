@@ -74,7 +74,8 @@ class Tally:
         expected = self.noise_kept / self.kept if self.kept else None
         notes = [judge.calibration.note] if judge.calibration.note else []
         notes += [POOLED_NOTE] if pooled else []
-        for name, found in (judge.whole.rates if judge.whole else {}).items():
+        rates = judge.whole.rates if judge.whole else {}
+        for name, found in rates.items():
             if found.low > NOTED_RATE:
                 notes.append(f"{name}: {found.value:.1%} of the pairs ({found.low:.1%} to {found.high:.1%})")
         # The threshold is set on a sample, and what it keeps of the whole is off by chance.
@@ -94,6 +95,11 @@ class Tally:
             note="; ".join(notes),
             histogram=judge.calibration.chart(self.threshold),
             examples=[*self.near[True][::-1], *self.near[False]],
+            partial={
+                name: {"estimated": found.value, "low": found.low, "high": found.high}
+                for name, found in rates.items()
+            }
+            or None,
         )
 
 

@@ -168,8 +168,11 @@ def test_audit_survives_the_disk(tmp_path: Path) -> None:
     fields = (
         "src_lang tgt_lang source pairs kept noise_estimated noise_low noise_high threshold"
         " expected_noise_kept predicted_precision stable note histogram examples"
+        " partial"
     )
     assert list(data["entries"][0]) == fields.split()
+    rate = data["entries"][0]["partial"]["near misses"]
+    assert 0 <= rate["low"] <= rate["estimated"] <= rate["high"] <= 1
     histogram = data["entries"][0]["histogram"]
     assert len(histogram["edges"]) == len(histogram["observed"]) + 1 == len(histogram["null"]) + 1
     assert sum(histogram["observed"]) > 190

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xalign_dist.errors import DataError
-from xalign_dist.scoring.decoys import near_miss_decoys, random_decoys
+from xalign_dist.scoring.decoys import random_decoys
 from xalign_dist.scoring.similarity import Neighbourhood, equal_blocks, pair_scores
 
 
@@ -97,15 +97,3 @@ def test_random_decoys_of_nothing_to_mismatch() -> None:
     rng = np.random.default_rng(0)
     for keys in (np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(9, np.int64)):
         assert len(random_decoys(keys, keys, 5, rng)[0]) == 0
-
-
-def test_near_miss_decoys_are_the_nearest_other_targets(pairs: tuple[np.ndarray, np.ndarray]) -> None:
-    _, tgt = pairs
-    keys = np.arange(50)
-    i, j = near_miss_decoys(tgt, keys, keys, per_pair=1, block=7)
-    sim = tgt @ tgt.T
-    np.fill_diagonal(sim, -1)
-    assert i.tolist() == list(range(50))
-    assert j.tolist() == sim.argmax(axis=1).tolist()
-    same = np.zeros(50, np.int64)
-    assert len(near_miss_decoys(tgt, same, keys)[0]) == 0
