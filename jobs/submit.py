@@ -23,7 +23,7 @@ from jobs.packing import EXCLUDES, check_size
 from xalign_dist.errors import ConfigError, ResourceError, XalignError
 from xalign_dist.runtime.session import AUTHENTICATE
 
-VERBS = ("run", "clean", "score", "mine", "train", "evaluate", "ablate", "sweep")
+VERBS = ("run", "clean", "score", "mine", "train", "encode", "evaluate", "ablate", "sweep")
 REPO = Path(__file__).resolve().parents[1]
 ACTIONS = ("submit", "status", "stop")
 SAFE = {"xalign/market": "!spot"}
@@ -54,14 +54,28 @@ class Submission:
         return shlex.join(["python", "-m", f"jobs.{self.verb}", *self.arguments])
 
     @property
+    def configs(self) -> tuple[str, ...]:
+        """The YAML files among the arguments."""
+        return tuple(a for a in self.arguments if _is_yaml(REPO / a))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What Ray's dashboard and `ray job list` show of the job, beside its id."""
+        return {
+            "verb": self.verb,
+            "name": self.name,
+            "run_directory": _out(self.arguments),
+            "config": " ".join(self.configs),
+        }
+
+    @property
     def name(self) -> str:
         """The same for the same request: verb, run directory, digest of arguments and configs."""
-        digest = hashlib.sha256(self.verb.encode())
+        digest, configs = hashlib.sha256(self.verb.encode()), self.configs
         for argument in self.arguments:
             digest.update(b"\0" + argument.encode())
-            path = REPO / argument
-            if path.suffix in {".yaml", ".yml"} and path.is_file():
-                digest.update(b"\0" + path.read_bytes())
+            if argument in configs:
+                digest.update(b"\0" + (REPO / argument).read_bytes())
         run = re.sub(r"[^A-Za-z0-9]+", "-", _out(self.arguments).rstrip("/").rsplit("/", 1)[-1]).strip("-")
         return "-".join(part for part in ("xalign", self.verb, run, digest.hexdigest()[:12]) if part)
 
@@ -91,7 +105,7 @@ def submit(client: JobSubmissionClient, request: Submission, working_dir: Path =
             entrypoint_num_cpus=request.cpus,
             entrypoint_memory=request.memory,
             entrypoint_label_selector=request.labels,
-            metadata={"verb": request.verb, "name": request.name},
+            metadata=request.metadata,
         )
     except RuntimeError as err:
         raise ResourceError(
@@ -150,7 +164,8 @@ def parse(argv: Sequence[str]) -> Order:
     """The order that a command line gives.
 
     Raises:
-        ConfigError: a label is not key=value, there is no --out, or a config is not in this folder.
+        ConfigError: a label is not key=value, --out is missing or relative, or a config is not in this
+            folder.
     """
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
     parser.add_argument("verb", choices=VERBS)
@@ -171,8 +186,7 @@ def parse(argv: Sequence[str]) -> Order:
     labels = dict(item.split("=", 1) for item in own.label if "=" in item)
     if len(labels) != len(own.label):
         raise ConfigError(f"--label {own.label} is not key=value", "write --label xalign/pool=data")
-    if not _out(rest):
-        raise ConfigError("no --out", "name the run directory: --out /shared/runs/NAME")
+    _check_out(_out(rest))
     rest = [_packed(argument) for argument in rest]
     memory = None if own.memory_gb is None else int(own.memory_gb * 2**30)
     action = "status" if own.status else "stop" if own.stop else "submit"
@@ -223,10 +237,24 @@ def main(argv: Sequence[str]) -> int:
         return err.exit_code
 
 
+def _check_out(out: str) -> None:
+    if not out:
+        raise ConfigError("no --out", "name the run directory: --out /shared/runs/NAME")
+    if "://" not in out and not Path(out).is_absolute():
+        raise ConfigError(
+            f"--out {out} is relative: the results would lie in the job's copy of this folder and go with it",
+            "name a folder that every node sees by its whole path, --out /shared/runs/NAME, or a URI",
+        )
+
+
+def _is_yaml(path: Path) -> bool:
+    return path.suffix in {".yaml", ".yml"} and path.is_file()
+
+
 def _packed(argument: str) -> str:
     """A config's path as the job will see it: the job gets a copy of this folder and nothing else."""
     path = Path(argument)
-    if path.suffix not in {".yaml", ".yml"} or not path.is_file():
+    if not _is_yaml(path):
         return argument
     try:
         return str(path.resolve().relative_to(REPO))

@@ -28,7 +28,10 @@ class Story:
         self.began = False
 
     def started(self, text: str) -> None:
-        """The workers are about to begin (again)."""
+        """The workers are about to begin (again), or something else is said."""
+        if not text.startswith("memory per worker"):
+            say("said", text=text)
+            return
         self.starts, self.began = self.starts + 1, False
         say("start", text=text)
 

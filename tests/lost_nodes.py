@@ -1,11 +1,12 @@
 """A process of its own: embedding, mining and a sweep on three real raylets, of which two are killed.
 
-Prints JSON lines: what was done, how long it took, and how many nodes were left.
+Prints JSON lines: what was done, how long it took, what was logged as lost, and how many nodes were left.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -20,6 +21,30 @@ MODEL = "builtin:e5-small?layers=1"
 def say(what: str, **more: Any) -> None:
     """One line for the test."""
     print(json.dumps({"what": what, **more}), flush=True)
+
+
+class Losses(logging.Handler):
+    """Keeps what the log says was lost."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[dict[str, Any]] = []
+        for name in ("xalign_dist", "tuning"):
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        figures = getattr(record, "figures", {})
+        if figures.get("event") == "lost":
+            self.found.append({"text": record.getMessage(), **figures})
+
+    def taken(self) -> list[dict[str, Any]]:
+        """Those since the last call."""
+        found, self.found = self.found, []
+        return found
+
+
+LOSSES = Losses()
 
 
 class Nodes:
@@ -84,7 +109,8 @@ def embedding(nodes: Nodes, home: Path) -> None:
     seconds = time.monotonic() - started
     sample = texts[::600]
     apart = np.abs(store(sample) - embed_texts(load_encoder(MODEL, encoder), sample)).max()
-    say("embedded", texts=len(store.keys), apart=float(apart), seconds=seconds, left=_alive())
+    what = {"texts": len(store.keys), "apart": float(apart), "seconds": seconds, "losses": LOSSES.taken()}
+    say("embedded", **what, left=_alive())
 
 
 def _after_first(nodes: Nodes) -> Callable[[int], None]:
@@ -109,15 +135,16 @@ def mining(nodes: Nodes, home: Path) -> None:
     rng = np.random.default_rng(0)
     base, query = (rng.standard_normal((n, 64)).astype(np.float32) for n in (20000, 16384))
     base, query = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (base, query))
-    started, kill, found = time.monotonic(), nodes.kill_soon(), []
-    with shard_pool(home / "index", 6) as pool:
+    started, kill, found, told = time.monotonic(), nodes.kill_soon(), [], list[str]()
+    with shard_pool(home / "index", 6, say=told.append) as pool:
         for _, lists in pool.blocks(query, base, 8, block_bounds(len(query), 1024)):
             found.append(lists[1])
             kill()
     seconds = time.monotonic() - started
     _, rows = exact_knn(query[:512], base, 8)
     same = float((np.concatenate(found)[:512] == rows).mean())
-    say("mined", blocks=len(found), queries=sum(map(len, found)), same=same, seconds=seconds, left=_alive())
+    what = {"blocks": len(found), "queries": sum(map(len, found)), "same": same, "seconds": seconds}
+    say("mined", **what, losses=LOSSES.taken(), told=told, left=_alive())
 
 
 def sweeping(nodes: Nodes, home: Path) -> None:
@@ -148,6 +175,7 @@ def sweeping(nodes: Nodes, home: Path) -> None:
         values=sorted(t.value or 0.0 for t in found),
         ended=sum(t.ended for t in found),
         starts=len(starts),
+        losses=LOSSES.taken(),
         seconds=time.monotonic() - started,
         left=_alive(),
     )

@@ -177,7 +177,11 @@ def test_ablate_and_report_against(xalign, place):
     own = place / full / vectors.relative_to(place / "ablated/shared")
     assert own.stat().st_ino == vectors.stat().st_ino
     # Of its training an arm keeps the encoder and what it was trained on, no optimizer states.
-    assert {p.name for p in (place / full).glob("arms/*/round=*/*")} == {"model", "training_pairs.parquet"}
+    assert {p.name for p in (place / full).glob("arms/*/round=*/*")} == {
+        "inputs",
+        "model",
+        "training_pairs.parquet",
+    }
     trained = {arm: (place / arm / "arms").stat().st_mtime_ns for arm in (full, bare)}
     items = pq.read_table(place / full / "items.parquet").to_pylist()
     metrics = json.loads((place / full / "metrics.json").read_text())["metrics"]

@@ -53,6 +53,20 @@ def test_mining_finds_the_same_neighbours(story: dict[str, dict[str, Any]]) -> N
     assert mined["left"] == 1
 
 
+def test_each_shard_that_was_lost_is_told_with_its_time(story: dict[str, dict[str, Any]]) -> None:
+    mined = story["mined"]
+    # Six actors spread over three nodes, of which one is left.
+    assert 1 <= len(mined["losses"]) <= 5
+    assert len({loss["shard"] for loss in mined["losses"]}) == len(mined["losses"])
+    for loss in mined["losses"]:
+        assert 0.1 < loss["seconds"] < mined["seconds"]
+        assert loss["text"] == (
+            f"index shard {loss['shard']} of 6 was lost and opened again from disk: {loss['seconds']:.1f} s "
+            "until its answer came"
+        )
+    assert [loss["text"] for loss in mined["losses"]] == mined["told"], "on the console as well"
+
+
 def test_a_sweep_runs_the_lost_trials_again_and_no_other(story: dict[str, dict[str, Any]]) -> None:
     swept = story["swept"]
     assert swept["ended"] == 8

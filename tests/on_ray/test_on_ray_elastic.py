@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,10 @@ from xalign_dist.training.telemetry import read_telemetry
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
 
 STEPS = 500
+LOSS = (
+    r"training was interrupted after step (\d+) and goes on after step (\d+): (\d+) steps are done again, "
+    r"([\d.]+) s are lost, ([\d.]+) s of them without training"
+)
 
 
 @pytest.fixture
@@ -61,6 +66,14 @@ def test_a_drained_node_and_a_killed_one_leave_the_training_going(tmp_path: Path
     step = int(name.removeprefix("step="))
     assert 20 < step < STEPS
     assert [event["step"] for event in told("first step")] == [1, step + 1, step + 1]
+    # Each time the steps since then were done again, and it was said what that took.
+    matches = [re.fullmatch(LOSS, event["text"]) for event in told("said")]
+    losses = [[float(n) for n in found.groups()] for found in matches if found]
+    assert len(losses) == 2, told("said")
+    for last, checkpoint, steps, lost, still in losses:
+        assert checkpoint == step
+        assert steps == last - step >= 0
+        assert 0 < still <= lost < 300
     assert told("done") == [{"what": "done", "steps": STEPS}]
     one, two = (
         [(r["step"], r["loss"]) for r in read_telemetry(Path(job.work) / "telemetry.jsonl")]

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from training_world import tiny_job
 
-from xalign_dist.config import DeepSpeedConfig, RuntimeConfig
+from xalign_dist.config import DeepSpeedConfig, ObjectiveConfig, RuntimeConfig
 from xalign_dist.encoder import load_encoder
-from xalign_dist.errors import DataError, Preempted
+from xalign_dist.errors import DataError, Preempted, TrainingError
 from xalign_dist.runtime.train import _Channel, _relay, _ToDriver, train
 from xalign_dist.training import TrainJob, run_training
 from xalign_dist.training.checkpoint import Checkpoints
@@ -135,7 +136,9 @@ def train_worker_pids() -> list[int]:
     return [pid for pid in found if ours(pid)]
 
 
-def test_killed_worker_is_restarted_from_its_checkpoint_with_the_same_curve(tmp_path: Path) -> None:
+def test_killed_worker_is_restarted_from_its_checkpoint_with_the_same_curve(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     job = tiny_job(
         tmp_path,
         stop_step=100,
@@ -147,16 +150,30 @@ def test_killed_worker_is_restarted_from_its_checkpoint_with_the_same_curve(tmp_
     zero3 = variant(job, "killed", stage=3, chunk=5)
     killed: list[int] = []
     steps: list[int] = []
+    said: list[str] = []
+    times: list[float] = []
 
     def on_step(record: dict[str, Any]) -> None:
         steps.append(record["step"])
+        times.append(time.monotonic())
         if record["step"] >= 20 and not killed:
             killed.extend(train_worker_pids())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    result = train(zero3, RuntimeConfig(max_failures=1), str(tmp_path / "ray"), on_step)
+    result = train(zero3, RuntimeConfig(max_failures=1), str(tmp_path / "ray"), on_step, said.append)
     assert len(killed) == 1
+    # What it cost is said and logged: every step that came twice, and the time from the checkpoint on.
+    (loss,) = [record for record in caplog.records if getattr(record, "figures", {}).get("event") == "lost"]
+    assert loss.levelname == "WARNING"
+    assert loss.getMessage() in said
+    figures = loss.figures  # type: ignore[attr-defined]
+    again = steps.index(figures["checkpoint"] + 1, steps.index(20) + 1)
+    assert figures["stopped_after"] == steps[again - 1]
+    assert figures["checkpoint"] % 10 == 0
+    assert figures["steps"] == len(steps) - 100 == figures["stopped_after"] - figures["checkpoint"]
+    assert 0 < figures["seconds_without_training"] <= figures["seconds"] < times[-1] - times[0]
+    assert figures["seconds_without_training"] == pytest.approx(times[again] - times[again - 1], abs=2)
     assert result.steps == steps[-1] == 100
     assert [r["step"] for r in read_telemetry(Path(zero3.work) / "telemetry.jsonl")] == list(range(1, 101))
     assert losses(zero3) == pytest.approx(losses(reference), rel=1e-3)
@@ -190,6 +207,27 @@ def test_a_fault_of_the_users_arrives_as_it_was_raised(tmp_path: Path) -> None:
     job = tiny_job(tmp_path, training_set=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="nowhere"):
         train(job, RuntimeConfig(max_failures=2), str(tmp_path / "ray"))
+
+
+def test_two_workers_that_diverge_end_with_that_and_are_not_restarted_into_a_success(tmp_path: Path) -> None:
+    settings = {"batch_pairs": 24, "learning_rate": 1e-2, "checkpoint_every": 1000}
+    objective = ObjectiveConfig.model_validate({"regulariser": {"enabled": False}})
+    job = tiny_job(tmp_path, stop_step=60, total_steps=60, training=settings, objective=objective)
+    run_training(job)
+    diverging = variant(job, "diverging", model=job.out)
+    rate = {"learning_rate": 0.5, "checkpoint_every": 5}
+    diverging = dataclasses.replace(diverging, training=diverging.training.model_copy(update=rate))
+    steps: list[int] = []
+    with pytest.raises(TrainingError, match="training diverges"):
+        train(
+            diverging,
+            RuntimeConfig(train_workers=2, max_failures=2),
+            str(tmp_path / "ray"),
+            lambda r: steps.append(r["step"]),
+        )
+    assert 20 <= len(steps) < 60
+    assert steps == list(range(1, len(steps) + 1))
+    assert not Path(diverging.out).exists()
 
 
 def test_a_workers_warnings_are_heard_where_the_command_runs(caplog: pytest.LogCaptureFixture) -> None:

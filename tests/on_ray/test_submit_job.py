@@ -1,17 +1,39 @@
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import django
 import pytest
+import yaml
 from ray.job_submission import JobSubmissionClient
 from ray_head import ray_head
 
+from jobs.packing import LIMIT_BYTES
 from jobs.submit import Submission, _existing, connect, follow, submit
+from xalign_dist.errors import ConfigError
 
 pytestmark = pytest.mark.ray
+
+LAYER = "builtin:e5-small?layers=1"
+GERMAN = Path(django.__file__).parent / "contrib" / "admin" / "locale" / "de" / "LC_MESSAGES" / "django.po"
+CONFIG: dict[str, Any] = {
+    "corpora": [{"path": str(GERMAN), "src_lang": "en", "tgt_lang": "de"}],
+    "encoder": {"model": LAYER},
+    "scoring": {"reference": LAYER},
+    "mining": {"second_view": "none"},
+    "training": {"steps": 60, "batch_pairs": 16, "checkpoint_every": 10},
+    "rounds": {"count": 1},
+    "evaluation": {"baselines": [], "bootstrap": 100, "permutations": 100},
+    "runtime": {"train_workers": 0},
+}
 
 
 class _Shell(Submission):
@@ -31,7 +53,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobSubmissionCl
         home.parent.mkdir(mode=0o700, exist_ok=True)
         home.write_text(secrets.token_hex(32))
         home.chmod(0o600)
-    with ray_head({"RAY_AUTH_MODE": "token"}) as head:
+    # Jobs are started as `python -m jobs.VERB`: with this python.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with ray_head({"RAY_AUTH_MODE": "token", "PATH": path}) as head:
         yield connect(head.dashboard)
 
 
@@ -62,6 +86,19 @@ def test_twice_attaches_and_a_failure_is_started_again(
     assert submit(client, request, code) == (second, False)
     assert follow(client, second) == 0
     assert submit(client, request, code) == (second, False)
+    shown = client.get_job_info(second).metadata
+    assert shown is not None
+    assert request.metadata.items() <= shown.items()
+    assert (shown["verb"], shown["run_directory"]) == ("run", "runs/one")
+
+
+def test_too_much_is_refused_before_anything_is_sent(client: JobSubmissionClient, tmp_path: Path) -> None:
+    with (tmp_path / "movie.bin").open("wb") as file:
+        file.truncate(LIMIT_BYTES + 1)
+    request = _Shell("run", ("--out", "/runs/large"))
+    with pytest.raises(ConfigError, match=r"movie\.bin \(200\.0 MiB\)"):
+        submit(client, request, tmp_path)
+    assert not any((job.submission_id or "").startswith(request.name) for job in client.list_jobs())
 
 
 def test_status_and_stop_find_the_job_and_no_secret_goes_along(
@@ -91,3 +128,41 @@ def test_status_and_stop_find_the_job_and_no_secret_goes_along(
     assert started
     assert again == f"{request.name}-2"
     client.stop_job(again)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_a_killed_job_continues_in_its_run_directory(client: JobSubmissionClient, tmp_path: Path) -> None:
+    config, run = tmp_path / "run.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(CONFIG))
+    request = Submission("run", (str(config), "--out", str(run)))
+    first, _ = submit(client, request)
+    done = _stages(client, first, run, "round 1: score")
+    driver = client.get_job_info(first).driver_info
+    assert driver is not None
+    os.kill(int(driver.pid), signal.SIGKILL)
+    assert follow(client, first) == 1
+    assert not (run / "metrics.json").exists(), "it was to die before its end"
+
+    second, started = submit(client, request)
+    assert (second, started) == (f"{request.name}-2", True)
+    assert follow(client, second) == 0, client.get_job_logs(second)
+    log = client.get_job_logs(second)
+    for title in ("clean the corpora", "embed with the reference encoder", "round 1: score parallel pairs"):
+        assert f"skip  {title}" in log, log
+    assert "done  round 1: train on" in log
+    now = json.loads((run / "manifest.json").read_text())["stages"]
+    assert {name: now[name] for name in done} == done, "what was finished was not made anew"
+    assert (run / "report.html").exists()
+
+
+def _stages(client: JobSubmissionClient, name: str, run: Path, wanted: str) -> dict[str, Any]:
+    """The manifest's stages, as soon as ``wanted`` is one."""
+    deadline, found = time.monotonic() + 240, {}
+    while wanted not in found:
+        assert time.monotonic() < deadline, client.get_job_logs(name)
+        assert client.get_job_status(name) in {"PENDING", "RUNNING"}, client.get_job_logs(name)
+        time.sleep(0.1)
+        manifest = run / "manifest.json"
+        found = json.loads(manifest.read_text())["stages"] if manifest.exists() else {}
+    return dict(found)

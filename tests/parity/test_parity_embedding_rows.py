@@ -77,6 +77,8 @@ def mean_of_tables(rank: int, world: int) -> None:
     rows = RowEmbedding.of(copy.deepcopy(stock))
     by_row = GradientMean([weight, rows.weight], {rows.weight: rows.looked_up_V})
     whole = GradientMean([stock.weight])
+    # Its memory is taken now, not when the first step is done.
+    assert (by_row._flat.numel(), whole._flat.numel()) == (9 * 4 + 3 * 2, 9 * 4)
     for step in range(3):
         for table in (stock, rows):
             table.weight.grad = None

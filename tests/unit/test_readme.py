@@ -15,6 +15,7 @@ import pytest
 import typer
 import yaml
 
+from jobs.submit import parse
 from tuning.space import Space
 from xalign_dist import cli
 from xalign_dist.config import RunConfig, parse_config
@@ -29,11 +30,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "cluster/README.md",
-    "docs/formats.md",
-    "docs/method.md",
-    "docs/mining.md",
-    "docs/training.md",
-    "docs/mining.md",
+    *sorted(f"docs/{path.name}" for path in (REPO / "docs").glob("*.md")),
 ]
 TREE = re.search(r"<!-- tree -->\n```text\n(.*?)```\n<!-- /tree -->", README, re.DOTALL)
 
@@ -88,13 +85,31 @@ def test_readme_names_every_verb() -> None:
 def test_command_lines_are_accepted(name: str) -> None:
     """Unknown options, missing ones and unknown settings end in an error; nothing is run."""
     for words in command_lines(name):
-        if Path(words[0]).name == "xalign":
+        if words[:3] == ["python", "-m", "jobs.submit"]:
+            _accepted_as_a_job(words[3:])
+        elif words[0] == "python":
+            assert (REPO / words[1]).is_file(), words
+        elif Path(words[0]).name == "xalign":
             verbs()[words[1]].make_context(words[1], words[2:])
+            if words[1] == "submit":
+                own, sent = words[2 : words.index("--")], words[words.index("--") + 1 :]
+                _accepted_as_a_job([*sent, *own])
             settings: dict[str, Any] = {}
             for word in words:
                 if _SETTING.match(word):
                     apply_override(settings, word)
             parse_config(settings, f"{name}: {' '.join(words)}")
+
+
+def _accepted_as_a_job(words: list[str]) -> None:
+    """Of `python -m jobs.submit`: its own options, then what is left for the verb."""
+    request = parse([word.replace("$RUNS", "/shared/runs") for word in words]).request
+    verbs()[request.verb].make_context(request.verb, list(request.arguments))
+
+
+def test_jobs_are_submitted_in_the_documents_of_clusters() -> None:
+    for name, words in (("README.md", "submit"), ("cluster/README.md", "jobs.submit")):
+        assert any(words in line for line in command_lines(name)), name
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

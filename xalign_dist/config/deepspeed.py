@@ -48,6 +48,8 @@ _SETTING = {
     "gradient_clipping": "training.clip_norm",
     "zero_optimization.stage": "training.deepspeed.zero_stage",
     "zero_optimization.offload_optimizer.device": "training.deepspeed.offload",
+    "zero_optimization.overlap_comm": "training.deepspeed.zero_stage 2 or 3, which can overlap",
+    "zero_optimization.compute_grad_norm": "training.clip_norm, which needs the norm",
     "fp16.enabled": "training.precision",
 }
 
@@ -79,15 +81,17 @@ def deepspeed_config(config: TrainingConfig) -> dict[str, Any]:
     The optimizer is built by us (plain torch: no extension is compiled), so is the learning rate. A
     step is any number of backward passes and one ``step()``: ``managed_gradient_accumulation`` is off,
     because cached gradients need another number of passes at every step. bf16 is autocast over fp32
-    parameters; DeepSpeed's own bf16 (half the memory) is switched on by
-    ``deepspeed.extra: {bf16: {enabled: true}}``. Values "auto" in ``extra`` are ours.
+    parameters; DeepSpeed's own bf16 (weights in 16 bits beside fp32 ones that are shared out) is switched
+    on by ``deepspeed.extra: {bf16: {enabled: true}}``, from ZeRO 2 on. Values "auto" in ``extra`` are ours.
 
     Raises:
         ConfigError: ``deepspeed.extra`` contradicts a setting of ours; names both.
     """
     stage = config.deepspeed.zero_stage
     fp16 = config.precision == "fp16"
-    zero: dict[str, Any] = {"stage": max(stage, 1) if fp16 else stage}
+    zero: dict[str, Any] = {"stage": max(stage, 1) if fp16 else stage, "compute_grad_norm": True}
+    if stage < 2:
+        zero["overlap_comm"] = False  # DeepSpeed overlaps any number of passes from stage 2 on only
     if stage == 3:
         zero["stage3_param_persistence_threshold"] = 0
     if config.deepspeed.offload == "cpu":
@@ -105,8 +109,10 @@ def deepspeed_config(config: TrainingConfig) -> dict[str, Any]:
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "fp16": {"enabled": fp16},
-        "bf16": {"enabled": False},
+        "fp16": {"enabled": fp16, "fp16_master_weights_and_grads": False},
+        "bf16": {"enabled": False, "check_grad_overflow": True, "bf16_master_weights_and_grads": False},
+        # Else 16-bit weights would add up the gradients of all chunks in 16 bits.
+        "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": None,
     }
     extra = _without_auto(config.deepspeed.extra)
@@ -161,6 +167,16 @@ def _check_bf16(config: TrainingConfig, merged: dict[str, Any]) -> None:
         raise ConfigError(
             f"training.deepspeed.extra sets bf16.enabled=True, but training.precision is {config.precision}",
             "set training.precision=bf16 or remove it",
+        )
+    stage = config.deepspeed.zero_stage
+    if native and stage < 2:
+        # Stage 0 copies the gradients before we average them, and stage 1 with sums in fp32 is another
+        # optimizer, which shows neither its fp32 weights nor its moments.
+        raise ConfigError(
+            "training.deepspeed.extra sets bf16.enabled=True (weights in 16 bits), but "
+            f"training.deepspeed.zero_stage is {stage}",
+            "set training.deepspeed.zero_stage to 2 or 3, or remove it: training.precision=bf16 multiplies "
+            "in bf16 and keeps the weights in fp32",
         )
 
 

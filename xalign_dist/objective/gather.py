@@ -56,9 +56,11 @@ def max_over_ranks(value: int, device: torch.device) -> int:
 class GradientMean:
     """Replaces the gradients of parameters by their means over ranks, in place. A missing one counts as zero.
 
-    All go through one flat buffer, which is kept: a new one every step would cost as much in page faults
-    as the transfer (10 million parameters, two processes of a CPU: 19 ms of 48). The gradients are views of
-    it afterwards. Of tables only the rows travel that some rank looked up: every other row is zero on all.
+    With one rank too, so that a parameter without a gradient is trained alike on any number of ranks.
+    With more, all go through one flat buffer, which is kept: a new one every step would cost as much in page
+    faults as the transfer (10 million parameters, two processes of a CPU: 19 ms of 48). The gradients are
+    views of it afterwards. Of tables only the rows travel that some rank looked up: every other row is zero
+    on all.
     """
 
     def __init__(
@@ -77,18 +79,22 @@ class GradientMean:
         tables = looked_up or {}
         self._whole = [p for p in wanted if p not in tables]
         self._tables = {p: tables[p] for p in wanted if p in tables}
-        self._flat: Tensor | None = None
+        # Now and not at the first step, which would be too late to find that there is no memory for it.
+        self._flat = torch.empty(0)
+        if wanted and world_size() > 1:
+            room = sum(p.numel() for p in wanted)
+            self._flat = torch.empty(room, dtype=torch.float32, device=wanted[0].device)
 
     def __call__(self) -> None:
         """Average what backward has left in ``.grad``; all ranks must call it equally often."""
         world = world_size()
+        if world == 1:
+            for p in (*self._whole, *self._tables):
+                if p.grad is None:
+                    p.grad = torch.zeros_like(p)
         if world == 1 or not (self._whole or self._tables):
             return
         sizes = [p.numel() for p in self._whole]
-        if self._flat is None:
-            room = sum(sizes) + sum(p.numel() for p in self._tables)
-            device = next(iter([*self._whole, *self._tables])).device
-            self._flat = torch.empty(room, dtype=torch.float32, device=device)
         rows = [_rows_of_any_rank(mask_V) for mask_V in self._tables.values()]
         sizes += [len(r) * p[0].numel() for p, r in zip(self._tables, rows, strict=True)]
         flat = self._flat[: sum(sizes)]

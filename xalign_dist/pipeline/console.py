@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from rich.progress import Task as ProgressTask
 from rich.text import Text
 
 from xalign_dist.pipeline.manifest import Manifest
+from xalign_dist.runtime.logs import skipped_event, stage_events
 from xalign_dist.runtime.metrics import observe
 
 #: Seconds between lines about a stage where nobody watches a terminal.
@@ -65,8 +66,39 @@ class Screen:
             self.console.print(line, soft_wrap=isinstance(line, str))
 
     @contextlib.contextmanager
-    def stage(self, title: str, total: int | None = None, unit: str = "rows") -> Iterator[Advance]:
-        """Live progress on a terminal, and one closing line anywhere."""
+    def stage(
+        self,
+        title: str,
+        total: int | None = None,
+        unit: str = "rows",
+        name: str | None = None,
+        counts: Mapping[str, Any] | None = None,
+    ) -> Iterator[Advance]:
+        """Live progress on a terminal, one closing line anywhere, and events in the log.
+
+        Args:
+            title: what a person reads.
+            total: items that there are; None: not known.
+            unit: of the items.
+            name: what the log calls the stage; None: its title.
+            counts: goes into the log, as it is when the stage ends.
+        """
+        figures: dict[str, Any] = {}
+        with stage_events(name or title, figures):
+            count = 0
+            with self._progress(title, total, unit) as advance:
+
+                def counted(rows: int, note: str = "") -> None:
+                    nonlocal count
+                    count += rows
+                    figures.update({"done": count, "unit": unit} if count else {})
+                    advance(rows, note)
+
+                yield counted
+            figures.update({"counts": counts} if counts else {})
+
+    @contextlib.contextmanager
+    def _progress(self, title: str, total: int | None, unit: str) -> Iterator[Advance]:
         started, count, last = time.time(), 0, ""
         said = started
         bar = Progress(
@@ -110,8 +142,9 @@ class Screen:
         noted = f", {escape(note)}" if note else ""
         self.console.print(f"      {title}: {amount} {unit}{noted}{left}", soft_wrap=True)
 
-    def skipped(self, title: str) -> None:
+    def skipped(self, title: str, name: str | None = None) -> None:
         """Say that a stage was already finished."""
+        skipped_event(name or title)
         self.console.print(f"[dim]skip  {title}  (finished earlier)[/]")
 
 
@@ -128,12 +161,14 @@ def run_stage(
 ) -> dict[str, Any]:
     """Manifest and screen together: skip, or show progress, do the work, and record it."""
     if manifest.done(name, inputs):
-        screen.skipped(title)
+        screen.skipped(title, name)
         return dict(manifest.stages[name]["counts"])
-    with screen.stage(title, total, unit) as advance:
+    counts: dict[str, Any] = {}
+    with screen.stage(title, total, unit, name, counts) as advance:
 
         def counted(rows: int, note: str = "") -> None:
             observe("xalign_rows", rows, stage=name)
             advance(rows, note)
 
-        return manifest.run(name, inputs, outputs, lambda: work(counted))
+        counts.update(manifest.run(name, inputs, outputs, lambda: work(counted)))
+    return counts

@@ -12,6 +12,7 @@ from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.manifest import Manifest
 from xalign_dist.pipeline.remote import Mirror
 from xalign_dist.pipeline.rundir import RunDir, is_uri
+from xalign_dist.runtime.logs import EVENTS_FILE, events
 from xalign_dist.runtime.session import Resources, check_visible, dashboard_url, ray_session
 
 SHARED_OUT = "put --out on a file system that every node mounts (/shared in cluster/)"
@@ -41,7 +42,10 @@ def open_run(config: RunConfig, out: str, screen: Screen) -> Iterator[RunContext
     out = out.removeprefix("file://")
     if not is_uri(out):
         run = RunDir.open(out, config)
-        with _opened(config, run, Manifest(run.root), screen, SHARED_OUT) as context:
+        with (
+            events(run.log.with_name(EVENTS_FILE), run.root.name),
+            _opened(config, run, Manifest(run.root), screen, SHARED_OUT) as context,
+        ):
             yield context
         return
     mirror = Mirror(out, config.runtime.scratch, config.runtime.storage_retries)
@@ -53,7 +57,10 @@ def open_run(config: RunConfig, out: str, screen: Screen) -> Iterator[RunContext
         except OutputError as err:
             raise OutputError(err.problem.replace(str(mirror.root), mirror.uri), err.remedy) from None
         mirror.push()  # who may not write there learns it before the work
-        with _opened(config, run, Manifest(run.root, mirror.push), screen, SHARED_SCRATCH) as context:
+        with (
+            events(run.log.with_name(EVENTS_FILE), mirror.uri.rpartition("/")[2]),
+            _opened(config, run, Manifest(run.root, mirror.push), screen, SHARED_SCRATCH) as context,
+        ):
             yield context
     screen.say(f"all of it is at {mirror.uri}")
 
@@ -64,6 +71,11 @@ def _opened(
 ) -> Iterator[RunContext]:
     with ray_session(config.runtime, str(run.log), trains=True) as resources:
         check_visible(run.root, remedy)
-        if (url := dashboard_url()) is not None:
-            screen.say(f"Ray dashboard: {url}")
+        show_dashboard(screen)
         yield RunContext(config, run, manifest, screen, resources)
+
+
+def show_dashboard(screen: Screen) -> None:
+    """Where Ray's dashboard is, of a cluster that has one."""
+    if (url := dashboard_url()) is not None:
+        screen.say(f"Ray dashboard: {url}")

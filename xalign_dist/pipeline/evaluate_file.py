@@ -11,15 +11,19 @@ from xalign_dist.evaluation.compare import compare
 from xalign_dist.evaluation.metrics import write_metrics
 from xalign_dist.evaluation.suite import load_suite
 from xalign_dist.pipeline.console import Screen
+from xalign_dist.pipeline.context import show_dashboard
 from xalign_dist.pipeline.evaluate import evaluate_models
 from xalign_dist.pipeline.rundir import local_only, write_json
 from xalign_dist.reporting.console import summary_tables
 from xalign_dist.reporting.differences import Difference
-from xalign_dist.runtime.session import ray_session
+from xalign_dist.runtime.logs import events
+from xalign_dist.runtime.session import check_seen, ray_session
+
+SHARED_MODEL = "put it on a file system that every node mounts (/shared in cluster/), or name it by hub id"
 
 
 def evaluate_file(models: list[str], suite_path: str, out: str, config: RunConfig, screen: Screen) -> None:
-    """Write ``out`` (metrics.json) and comparisons.json beside it.
+    """Write ``out`` (metrics.json), and beside it comparisons.json and metrics.events.jsonl, the log.
 
     The first model is tested against the others.
 
@@ -27,6 +31,7 @@ def evaluate_file(models: list[str], suite_path: str, out: str, config: RunConfi
         ConfigError: the same model twice, or a fault in the suite.
         ModelError: a model cannot be used; one without files is found before anything starts.
         OutputError: ``out`` is a URI.
+        ResourceError: no Ray, or nodes that do not see a model's folder.
     """
     if len(set(models)) < len(models):
         raise ConfigError("--model names the same model twice", "name each once")
@@ -35,8 +40,14 @@ def evaluate_file(models: list[str], suite_path: str, out: str, config: RunConfi
     for model in models:  # not after hours, when it is the last one's turn
         require_encoder(model)
     title = f"evaluate {len(models)} models on {len(suite.tasks)} tasks"
-    with ray_session(config.runtime) as resources, screen.stage(title):
-        result = evaluate_models({m: m for m in models}, suite, config, resources, config.seed, 0)
+    log = Path(out).resolve().with_suffix(".events.jsonl")
+    with events(log, log.parent.name), ray_session(config.runtime) as resources:
+        show_dashboard(screen)
+        # Workers load the models; what they find goes back to this process, which writes it.
+        for folder in (Path(m).absolute() for m in models if Path(m).exists()):
+            check_seen(folder, SHARED_MODEL)
+        with screen.stage(title):
+            result = evaluate_models({m: m for m in models}, suite, config, resources, config.seed, 0)
     write_metrics(result.metrics, out)
     rows = compare(result, models[0], models[1:], config.evaluation, config.seed) if models[1:] else []
     beside = Path(out).resolve().parent / "comparisons.json"

@@ -11,7 +11,9 @@ import torch
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
 )
 from torch import Tensor, nn
@@ -24,10 +26,8 @@ from xalign_dist.objective.gather import GradientMean
 from xalign_dist.training.compiled import compile_layers
 from xalign_dist.training.dropout import quicken_dropout
 from xalign_dist.training.embedding import add_rows_only
-from xalign_dist.training.engine import Autocast, EngineState, keep_casts, trainable
-from xalign_dist.training.optimizer import build_optimizer, set_rate
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+from xalign_dist.training.engine import MOMENTS, Autocast, EngineState, keep_casts, moment_of, trainable
+from xalign_dist.training.optimizer import build_optimizer, set_rate, zero_moments
 
 
 class DeepSpeedEngine:
@@ -59,6 +59,8 @@ class DeepSpeedEngine:
         # DeepSpeed would compile its shared-memory collectives at the first run on a CPU: a minute, and a
         # compiler that a user may not have, for what gloo does as well.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # It copies its fp32 weights from 16-bit ones: what these cannot hold would be lost at every start.
+        exact = {name: p.detach().cpu().clone() for name, p in trainable(encoder).items()} if native else {}
         module = Autocast(encoder, dtype).train()
         if config.compile:
             compile_layers(encoder, module)
@@ -68,7 +70,9 @@ class DeepSpeedEngine:
         if self._stage == 0:
             # It would average after every chunk, and copy all gradients for that even on one worker.
             self._engine.enable_backward_allreduce = False
-        elif config.optimizer == "adamw":
+        for name, value in exact.items():
+            self._set_master(trainable(encoder)[name], value)
+        if config.optimizer == "adamw":  # before the first step, so that the dry run finds their memory taken
             self._make_moments()
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -103,11 +107,13 @@ class DeepSpeedEngine:
     def state(self) -> EngineState:
         """The whole state on rank 0; the other ranks take part in gathering it."""
         state, keep = EngineState(updates=self._updates()), torch.distributed.get_rank() == 0
+        if self._settings["fp16"]["enabled"]:
+            state.loss_scale = float(self._engine.optimizer.loss_scaler.cur_scale)
         for name, p in trainable(self.encoder).items():
             value = p if self._stage == 0 else safe_get_full_fp32_param(p)
             if keep:
                 state.parameters[name] = value.detach().float().cpu().clone().view(self._shape(p))
-            for key in _MOMENTS if state.updates else ():
+            for key in MOMENTS if state.updates else ():
                 moment = self._moment(p, key)
                 if keep and moment is not None:
                     state.moments[f"{key}.{name}"] = moment.detach().cpu().clone().view(self._shape(p))
@@ -115,15 +121,15 @@ class DeepSpeedEngine:
 
     def load_moments(self, state: EngineState) -> None:
         """Continue with ``state``'s optimizer state, each rank taking its share."""
+        if self._settings["fp16"]["enabled"] and state.loss_scale is not None:
+            self._engine.optimizer.loss_scaler.cur_scale = state.loss_scale
         if not state.moments:
             return
-        if self._stage == 0:
-            self._make_moments()
         for held in self._optimizer.state.values():
             held["step"].fill_(float(state.updates))
         for name, p in trainable(self.encoder).items():
-            for key in _MOMENTS:
-                value = state.moments[f"{key}.{name}"].to(self.device)
+            for key in MOMENTS:
+                value = moment_of(state, key, name, self._shape(p)).to(self.device)
                 if self._stage == 0:
                     self._optimizer.state[p][key].copy_(value)
                 elif self._stage == 3:
@@ -147,12 +153,19 @@ class DeepSpeedEngine:
 
     def _make_moments(self) -> None:
         for held in self._partitions():
-            moments = {key: torch.zeros_like(held) for key in _MOMENTS}
-            self._optimizer.state[held] = {"step": torch.zeros((), device=held.device), **moments}
+            self._optimizer.state[held] = zero_moments(held)
         if self._stage in (1, 2):
             # DeepSpeed 0.19.8 links parameters to their moments once, after the first group's first step,
             # when the second group has none yet: its moments could never be read. So link before.
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _set_master(self, p: nn.Parameter, value: Tensor) -> None:
+        value = value.to(self.device)
+        if self._stage == 3:
+            size: int = p.ds_tensor.numel()  # type: ignore[attr-defined]
+            safe_set_local_fp32_param(p, _share(value, size))
+        else:
+            safe_set_full_fp32_param(p, value)
 
     def _average_and_clip(self, *_: Any) -> None:
         self._mean_gradients()
@@ -171,8 +184,7 @@ class DeepSpeedEngine:
         )
 
     def _updates(self) -> int:
-        steps = [s["step"] for s in self._optimizer.state.values() if "step" in s]
-        return int(steps[0]) if steps else 0
+        return max((int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0)
 
     def _moment(self, p: nn.Parameter, key: str) -> Tensor | None:
         if self._stage == 0:

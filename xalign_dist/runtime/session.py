@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from xalign_dist.config import RuntimeConfig
 from xalign_dist.errors import ResourceError
 from xalign_dist.runtime.demand import Demand
+from xalign_dist.runtime.logs import ray_log_to
 from xalign_dist.runtime.waiting import check_training, node_groups, wait_for
 
 # Ray's sockets live under the temp dir, and a Unix socket path may have 107 bytes.
@@ -129,13 +130,13 @@ def ray_session(
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
     temp = _temp_dir()
-    _log_to_file(log_file, temp)
-    try:
-        _connect(config.address, temp)
-        yield _checked(config, trains)
-    finally:
-        ray.shutdown()
-        shutil.rmtree(temp, ignore_errors=True)
+    with ray_log_to(Path(log_file).resolve() if log_file is not None else Path(temp) / "xalign.log"):
+        try:
+            _connect(config.address, temp)
+            yield _checked(config, trains)
+        finally:
+            ray.shutdown()
+            shutil.rmtree(temp, ignore_errors=True)
 
 
 def _checked(config: RuntimeConfig, trains: bool) -> Resources:
@@ -220,25 +221,44 @@ def check_visible(root: Path, remedy: str) -> None:
     Raises:
         ResourceError: some do not, e.g. a folder of this machine's own disk.
     """
-    nodes = [n for n in ray.nodes() if n["Alive"]]
-    if len(nodes) < 2:
+    if _one_node():
         return
     probe = root / f".probe-{uuid.uuid4().hex}"
     probe.touch()
     try:
+        _check(probe, root, remedy)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def check_seen(path: Path, remedy: str) -> None:
+    """Every node sees ``path``, which is there on this one.
+
+    Raises:
+        ResourceError: some do not.
+    """
+    if not _one_node():
+        _check(path, path, remedy)
+
+
+def _one_node() -> bool:
+    return sum(n["Alive"] for n in ray.nodes()) < 2
+
+
+def _check(path: Path, named: Path, remedy: str) -> None:
+    try:
         asked = {
             n["NodeManagerAddress"]: _sees.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
-            ).remote(str(probe))
-            for n in nodes
+            ).remote(str(path))
+            for n in ray.nodes()
+            if n["Alive"]
         }
         blind = [host for host, answer in asked.items() if not ray.get(answer, timeout=_PROBE_SECONDS)]
     except (RayError, TimeoutError):
         return  # a node that went away just now says nothing about the folder
-    finally:
-        probe.unlink(missing_ok=True)
     if blind:
-        raise ResourceError(f"{root}: not seen from {', '.join(sorted(blind))}", remedy)
+        raise ResourceError(f"{named}: not seen from {', '.join(sorted(blind))}", remedy)
 
 
 @ray.remote(num_cpus=0)
@@ -276,19 +296,3 @@ def _temp_dir() -> str:
     if len(root) > _TEMP_ROOT_LIMIT:
         root = "/tmp"  # noqa: S108 - only the folder in it is ours, made by mkdtemp
     return tempfile.mkdtemp(prefix="xalign-ray-", dir=root)
-
-
-def _log_to_file(log_file: str | None, temp: str) -> None:
-    """Send the loggers of Ray and DeepSpeed to a file, away from the console."""
-    import ray.data  # sets up its console handler when imported, so that has to come first
-
-    path = Path(log_file).resolve() if log_file is not None else Path(temp) / "xalign.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # Ray announces at warning level that it does the right thing: token authentication is on.
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    for name in ("ray", ray.data.__name__, "ray.train", "ray.tune", "deepspeed", "DeepSpeed"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -27,6 +29,7 @@ from xalign_dist.mining.plan import SHARE_OF_MEMORY, Speed
 from xalign_dist.mining.shard import Shard
 from xalign_dist.records import Float32
 from xalign_dist.runtime.faults import users_errors
+from xalign_dist.runtime.lost_time import lost
 from xalign_dist.runtime.metrics import observe_shards
 from xalign_dist.runtime.session import sliver
 
@@ -36,6 +39,8 @@ IN_FLIGHT = 2
 """Blocks of queries that the shards hold at once: one is searched while the last one is merged."""
 
 Say = Callable[[str], None]
+Answer = tuple[Neighbours, str]
+Asked = tuple[float, list[Any]]
 
 
 # Calls are tried again without end, since a node that is gone refuses them for seconds before the cluster
@@ -52,16 +57,19 @@ class ShardActor:
         self._threads = threads
         self._shard: Shard | None = None
         self._index: VectorIndex | None = None
+        # Only an actor that was started again has one: by it the pool learns of the loss.
+        again = ray.get_runtime_context().was_current_actor_reconstructed
+        self._life = uuid.uuid4().hex if again else ""
 
-    def search(self, shard: Shard, query_ND: Float32, k: int, effort: int) -> Neighbours:
-        """Scores and global rows ``[N, k]``; row -1 where the shard has fewer than k rows."""
+    def search(self, shard: Shard, query_ND: Float32, k: int, effort: int) -> Answer:
+        """Scores and global rows ``[N, k]``, row -1 where the shard has fewer than k; the actor's life."""
         scores, rows = self._open(shard).search(query_ND, k, effort)
-        return scores, np.where(rows >= 0, rows + shard.start, -1)
+        return (scores, np.where(rows >= 0, rows + shard.start, -1)), self._life
 
-    def exact(self, shard: Shard, query_ND: Float32, k: int) -> Neighbours:
+    def exact(self, shard: Shard, query_ND: Float32, k: int) -> Answer:
         """As :meth:`search`, by comparing with every vector on disk."""
         scores, rows = streamed_knn(query_ND, shard.vectors(), k)
-        return scores, np.where(rows >= 0, rows + shard.start, -1)
+        return (scores, np.where(rows >= 0, rows + shard.start, -1)), self._life
 
     def exhausted(self, shard: Shard, effort: int, k: int) -> bool:
         """Whether more effort cannot find more."""
@@ -87,6 +95,8 @@ class ShardPool:
         self.actors, self.folder, self.kind, self.recall, self.say = actors, folder, kind, recall, say
         self._speeds: dict[tuple[str, int], Speed] = {}
         self._kept: set[Path] = set()
+        self._lives: set[str] = set()
+        self._answered = 0.0
 
     def __call__(self, query_ND: Float32, base_MD: Float32, k: int) -> Neighbours:
         """The ``k`` rows of ``base_MD`` nearest to each query, over all shards.
@@ -139,7 +149,7 @@ class ShardPool:
         with self._on_disk(base_MD) as path:
             shards = self._shards(path, len(base_MD), kind)
             effort = 0 if kind == "flat" else self._effort(shards, query_ND, k)
-            waiting: deque[tuple[tuple[int, int], list[Any]]] = deque()
+            waiting: deque[tuple[tuple[int, int], Asked]] = deque()
             for start, stop in bounds:
                 waiting.append(((start, stop), self._ask("search", shards, query_ND[start:stop], k, effort)))
                 if len(waiting) >= IN_FLIGHT:
@@ -159,16 +169,32 @@ class ShardPool:
             for (a, b), file in zip(pairwise(edges), saved, strict=True)
         ]
 
-    def _ask(self, what: str, shards: list[Shard], query_BD: Float32, k: int, *rest: int) -> list[Any]:
+    def _ask(self, what: str, shards: list[Shard], query_BD: Float32, k: int, *rest: int) -> Asked:
         query = ray.put(np.ascontiguousarray(query_BD, dtype=np.float32))
         actors = zip(self.actors, shards, strict=False)
-        return [getattr(actor, what).remote(shard, query, k, *rest) for actor, shard in actors]
+        return time.monotonic(), [getattr(a, what).remote(shard, query, k, *rest) for a, shard in actors]
 
-    def _merged(
-        self, block: tuple[int, int], pending: list[Any], k: int
-    ) -> tuple[tuple[int, int], Neighbours]:
+    def _merged(self, block: tuple[int, int], asked: Asked, k: int) -> tuple[tuple[int, int], Neighbours]:
         with users_errors():
-            return block, merge_topk(ray.get(pending), k)
+            answers = ray.get(asked[1])
+        self._note_losses([life for _, life in answers], asked[0])
+        return block, merge_topk([lists for lists, _ in answers], k)
+
+    def _note_losses(self, lives: list[str], asked: float) -> None:
+        now = time.monotonic()
+        # What was waited for earlier blocks is not lost with this one.
+        seconds = now - max(asked, self._answered)
+        self._answered = now
+        for number, life in enumerate(lives, 1):
+            if life and life not in self._lives:
+                self._lives.add(life)
+                lost(
+                    f"index shard {number} of {len(lives)} was lost and opened again from disk: "
+                    f"{seconds:.1f} s until its answer came",
+                    self.say,
+                    shard=number,
+                    seconds=round(seconds, 2),
+                )
 
     def _effort(self, shards: list[Shard], query_ND: Float32, k: int) -> int:
         """The least effort whose recall on a sample of the queries is what was asked for."""

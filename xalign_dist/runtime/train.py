@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from xalign_dist.config import RuntimeConfig
 from xalign_dist.errors import ConfigError, Preempted, StageError, XalignError
 from xalign_dist.runtime.demand import Demand, training_demand
+from xalign_dist.runtime.lost_time import TrainingTime
 from xalign_dist.runtime.metrics import observe_step
 from xalign_dist.runtime.notice import ClusterNotice
 from xalign_dist.runtime.waiting import wait_for
@@ -46,20 +49,21 @@ class _Channel:
     """Carries what rank 0 has to say to the driver. Without a CPU, so that it never waits for one."""
 
     def __init__(self) -> None:
-        self._records: list[dict[str, Any]] = []
+        self._records: list[tuple[str, float, dict[str, Any]]] = []
         self._warnings: list[str] = []
         self._notes: list[str] = []
         self._stop = False
         self._result: TrainResult | None = None
         self._error: XalignError | None = None
 
-    def push(self, record: dict[str, Any]) -> None:
-        """One step's figures."""
-        self._records.append(record)
+    def push(self, attempt: str, record: dict[str, Any]) -> None:
+        """One step's figures, by which start of the workers."""
+        self._records.append((attempt, time.monotonic(), record))
 
     def finish(self, result: TrainResult | None, error: XalignError | None) -> None:
-        """The end: a result, or a fault of the user's that no restart would mend."""
-        self._result, self._error = result, error
+        """The end: a result, or a fault of the user's that no restart would mend. The first one counts."""
+        if not self.outcome_known():
+            self._result, self._error = result, error
 
     def warn(self, text: str) -> None:
         """A warning of rank 0's."""
@@ -77,11 +81,15 @@ class _Channel:
         """Whether it does."""
         return self._stop
 
-    def drain(self) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    def drain(self) -> tuple[list[tuple[str, float, dict[str, Any]]], list[str], list[str]]:
         """The records, warnings and notes since the last call."""
         said = self._records, self._warnings, self._notes
         self._records, self._warnings, self._notes = [], [], []
         return said
+
+    def outcome_known(self) -> bool:
+        """Whether :meth:`finish` was called."""
+        return self._result is not None or self._error is not None
 
     def outcome(self) -> tuple[TrainResult | None, XalignError | None]:
         """What :meth:`finish` was told."""
@@ -118,7 +126,7 @@ def train(
         runtime: workers, GPUs, restarts. ``train_workers=0`` trains in this process, without Ray.
         storage_path: where Ray Train keeps its own books.
         on_step: called in this process for every step, about twice a second, from another thread.
-        say: is told the estimated memory, from that thread.
+        say: is told the estimated memory, and what a lost worker or node cost, from that thread.
 
     Raises:
         Preempted: SIGTERM came; the same command continues.
@@ -181,18 +189,22 @@ def scaling(runtime: RuntimeConfig, demand: Demand) -> ScalingConfig:
 
 def _worker(settings: dict[str, Any]) -> None:
     """Runs in every Ray Train worker."""
+    if ray.get(settings["channel"].outcome_known.remote()):
+        # A restart after a fault of the user's, which only a failure could end on every rank.
+        return
     from xalign_dist.runtime.deepspeed_engine import DeepSpeedEngine
 
     job: TrainJob = settings["job"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    attempt = uuid.uuid4().hex
     torch.set_num_threads(_threads(context.get_local_world_size()))
     if rank == 0:
         logging.getLogger("xalign_dist").addHandler(_ToDriver(settings["channel"]))
 
     def report(record: StepRecord) -> None:
         if rank == 0:
-            settings["channel"].push.remote(record.to_json())
+            settings["channel"].push.remote(attempt, record.to_json())
         # A barrier: every rank, equally often, and seldom.
         if record.step % job.training.checkpoint_every == 0 or record.step == job.stop_step:
             ray.train.report({"step": record.step, "loss": record.loss})
@@ -249,7 +261,7 @@ def _relay(
     stop: threading.Event | None = None,
 ) -> Iterator[None]:
     """Hand on what the workers say while the trainer runs, all of it by the end, and ``stop`` to them."""
-    done = threading.Event()
+    done, clock = threading.Event(), TrainingTime(say)
 
     def pump() -> None:
         while True:
@@ -261,14 +273,17 @@ def _relay(
                 say(text)
             for text in warnings:
                 _log.warning("%s", text)
-            for record in records:
+            for attempt, at, record in records:
+                clock.heard(attempt, record["step"], at)
                 observe_step(record)
                 if on_step is not None:
                     on_step(record)
             if last:
                 return
 
-    thread = threading.Thread(target=pump, name="xalign-progress", daemon=True)
+    # In this thread's context, which says which run, stage and round the events are of.
+    inside = contextvars.copy_context()
+    thread = threading.Thread(target=inside.run, args=(pump,), name="xalign-progress", daemon=True)
     thread.start()
     try:
         yield

@@ -20,15 +20,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xalign_dist.errors import OutputError
-from xalign_dist.training.storage import open_storage
+from xalign_dist.training.storage import MISSING, open_storage, patiently, storage_faults
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"step=(\d{8})$")
 _SCHEMA = 1
 _ASIDE = ".writing-"
-#: What reading a damaged checkpoint raises; TypeError: JSON of another form in the manifest.
-_CORRUPT = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+#: What reading a damaged checkpoint raises; TypeError: JSON of another form in the manifest. Other faults of
+#: the storage may pass, and say nothing about the checkpoint.
+_CORRUPT = (*MISSING, ValueError, KeyError, TypeError, SafetensorError)
 
 
 @dataclass
@@ -73,12 +74,16 @@ class Checkpoints:
             self._fs.makedirs(self._root, exist_ok=True)
             with self._aside() as folder:
                 _write(folder, checkpoint)
-                self._publish(folder, target)
-        except OSError as err:
+                patiently(lambda: self._publish(folder, target))
+        except storage_faults() as err:
             raise OutputError(
                 f"{target}: checkpoint not written ({err})", "check space and rights of the output directory"
             ) from None
-        self._drop_old(checkpoint.step)
+        faults: tuple[type[Exception], ...] = (OutputError, *storage_faults())
+        try:
+            self._drop_old(checkpoint.step)
+        except faults as err:
+            _log.warning("%s: older checkpoints not removed (%s)", self._root, err)
         return target
 
     def _drop_old(self, newest: int) -> None:
@@ -96,7 +101,15 @@ class Checkpoints:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """Steps of which there is a checkpoint, valid or not, ascending."""
+        """Steps of which there is a checkpoint, valid or not, ascending.
+
+        Raises:
+            OutputError: the storage cannot be read.
+        """
+        with _faults_named(self._root):
+            return patiently(self._steps)
+
+    def _steps(self) -> list[int]:
         if not self._fs.exists(self._root):
             return []
         self._fs.invalidate_cache(self._root)
@@ -104,7 +117,12 @@ class Checkpoints:
         return sorted(int(match.group(1)) for match in found if match)
 
     def newest(self) -> Checkpoint | None:
-        """The newest valid checkpoint; corrupt ones are skipped with a warning. None: there is none."""
+        """The newest valid checkpoint; corrupt ones are skipped with a warning. None: there is none.
+
+        Raises:
+            OutputError: the storage cannot be read. An older checkpoint, or none, would then train again
+                what is done, and the next one written would remove the newer ones.
+        """
         for step in reversed(self.steps()):
             path = f"{self._root}/step={step:08d}"
             try:
@@ -118,7 +136,7 @@ class Checkpoints:
         """The checkpoint ``path`` (``.../step=N``), or the newest of the job whose ``work`` it is.
 
         Raises:
-            OutputError: missing or corrupt.
+            OutputError: missing, corrupt, or the storage cannot be read.
         """
         remedy = "delete the directory of the round that wrote it and run again"
         folder, _, name = path.rstrip("/").rpartition("/")
@@ -153,12 +171,30 @@ class Checkpoints:
             self._fs.put_file(str(folder / name), f"{target}/{name}")
 
     def _read(self, path: str) -> Checkpoint:
+        with _faults_named(path):
+            return patiently(lambda: self._read_once(path))
+
+    def _read_once(self, path: str) -> Checkpoint:
         if self._local:
             return _load(Path(path))
         with tempfile.TemporaryDirectory() as folder:
             for name in self._fs.ls(path, detail=False):
                 self._fs.get_file(name, str(Path(folder) / Path(str(name)).name))
             return _load(Path(folder))
+
+
+@contextmanager
+def _faults_named(path: str) -> Iterator[None]:
+    """Faults of the storage become an :class:`OutputError`; what is missing or damaged stays as it is."""
+    try:
+        yield
+    except MISSING:
+        raise
+    except storage_faults() as err:
+        raise OutputError(
+            f"{path}: checkpoint not readable ({type(err).__name__}: {err})",
+            "check the storage, the network and the rights; the same command continues",
+        ) from None
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:

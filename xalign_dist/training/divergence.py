@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from statistics import median
+from typing import Any
 
 from xalign_dist.config.model import TrainingConfig
 from xalign_dist.errors import TrainingError
@@ -44,6 +45,26 @@ class DivergenceGuard:
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self._steps = 0
         self._best_loss, self._best_accuracy, self._first_norm = float("inf"), 0.0, float("nan")
+
+    def state(self) -> dict[str, Any]:
+        """What it has seen, as plain figures for a checkpoint (JSON with NaN and Infinity)."""
+        windows = {"losses": self._losses, "accuracies": self._accuracies, "norms": self._norms}
+        return {name: list(values) for name, values in windows.items()} | {
+            "stage": self._stage,
+            "steps": self._steps,
+            "best_loss": self._best_loss,
+            "best_accuracy": self._best_accuracy,
+            "first_norm": self._first_norm,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`: begun anew, a diverged training would be its own best."""
+        self._begin(state["stage"])
+        self._losses.extend(state["losses"])
+        self._accuracies.extend(state["accuracies"])
+        self._norms.extend(state["norms"])
+        self._steps, self._first_norm = state["steps"], state["first_norm"]
+        self._best_loss, self._best_accuracy = state["best_loss"], state["best_accuracy"]
 
     def check(self, step: int, loss: float, norm: float, rate: float, trace: Mapping[str, float]) -> None:
         """Take in one finished step.

@@ -19,7 +19,10 @@ from xalign_dist.objective.gather import GradientMean
 from xalign_dist.training.compiled import compile_layers
 from xalign_dist.training.dropout import quicken_dropout
 from xalign_dist.training.embedding import add_rows_only
-from xalign_dist.training.optimizer import build_optimizer, set_rate
+from xalign_dist.training.optimizer import build_optimizer, set_rate, zero_moments
+
+#: AdamW's state of a parameter, by the names that torch gives it.
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -32,11 +35,13 @@ class EngineState:
         parameters: name -> values.
         moments: ``exp_avg.NAME`` and ``exp_avg_sq.NAME`` (AdamW; empty for SGD or before the first step).
         updates: optimizer steps behind the moments (AdamW's bias correction).
+        loss_scale: of fp16; None: there is none.
     """
 
     parameters: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
     updates: int = 0
+    loss_scale: float | None = None
 
 
 class Engine(Protocol):
@@ -124,6 +129,10 @@ class TorchEngine:
         if config.compile:
             compile_layers(encoder, self._module)
         self._optimizer = build_optimizer(encoder, config)
+        if config.optimizer == "adamw":
+            # Before the first step, so that the dry run of the longest batch finds their memory taken.
+            for p in trainable(encoder).values():
+                self._optimizer.state[p] = zero_moments(p)
         self._mean_gradients = GradientMean(encoder.parameters(), looked_up)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
 
@@ -155,24 +164,27 @@ class TorchEngine:
     def state(self) -> EngineState:
         """See :class:`Engine`."""
         state = EngineState()
+        if self._scaler.is_enabled():
+            state.loss_scale = self._scaler.get_scale()
+        state.updates = max(
+            (int(h["step"]) for h in self._optimizer.state.values() if "step" in h), default=0
+        )
         for name, p in trainable(self.encoder).items():
             state.parameters[name] = p.detach().cpu().clone()
-            seen = self._optimizer.state.get(p, {})
-            for key in ("exp_avg", "exp_avg_sq"):
-                if key in seen:
-                    state.moments[f"{key}.{name}"] = seen[key].detach().cpu().clone()
-                    state.updates = int(seen["step"])
+            for key in MOMENTS if state.updates else ():
+                state.moments[f"{key}.{name}"] = self._optimizer.state[p][key].detach().cpu().clone()
         return state
 
     def load_moments(self, state: EngineState) -> None:
         """See :class:`Engine`."""
+        if self._scaler.is_enabled() and state.loss_scale is not None:
+            self._scaler.load_state_dict(self._scaler.state_dict() | {"scale": state.loss_scale})
         for name, p in trainable(self.encoder).items():
             if state.moments:
-                self._optimizer.state[p] = {
-                    "step": torch.tensor(float(state.updates), device=p.device),
-                    "exp_avg": state.moments[f"exp_avg.{name}"].to(p.device, copy=True),
-                    "exp_avg_sq": state.moments[f"exp_avg_sq.{name}"].to(p.device, copy=True),
-                }
+                held = self._optimizer.state[p]
+                held["step"].fill_(float(state.updates))
+                for key in MOMENTS:
+                    held[key].copy_(moment_of(state, key, name, p.shape))
 
     def full_parameters(self) -> AbstractContextManager[None]:
         """See :class:`Engine`."""
@@ -190,6 +202,12 @@ def keep_casts(device: torch.device) -> AbstractContextManager[Any]:
     """
     # Off itself; but the copies are forgotten at the end of the outermost one, and that is this.
     return torch.autocast(device.type, enabled=False)
+
+
+def moment_of(state: EngineState, key: str, name: str, shape: torch.Size) -> Tensor:
+    """A moment of ``state``; zeros where none was saved: the parameter never had a gradient then."""
+    found = state.moments.get(f"{key}.{name}")
+    return torch.zeros(shape) if found is None else found
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

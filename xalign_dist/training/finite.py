@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from xalign_dist.batches.batch import Batch
 from xalign_dist.config.model import TrainingConfig
 from xalign_dist.errors import TrainingError
 from xalign_dist.objective import LossOutput
-from xalign_dist.objective.gather import max_over_ranks
+from xalign_dist.objective.gather import Rows, gather_rows, max_over_ranks
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,11 @@ class FiniteGuard:
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self._in_a_row = 0
+        self._wrong_N: Tensor | None = None
+
+    def look(self, unit_ND: Tensor) -> None:
+        """Note which embeddings ``[2B, D]`` of a batch (sources, then targets) are not finite."""
+        self._wrong_N = ~torch.isfinite(unit_ND).all(dim=1)
 
     def accept(self, batch: Batch, out: LossOutput, gradient_ND: Tensor) -> bool:
         """Whether loss and gradient are finite on every rank; all ranks give the same answer.
@@ -42,8 +48,27 @@ class FiniteGuard:
         fine = bool(torch.isfinite(out.loss) & torch.isfinite(gradient_ND).all())
         if not max_over_ranks(int(not fine), gradient_ND.device):
             return True
-        self._skip(batch, f"loss {out.trace['loss']} or its gradient is not finite", expected=False)
+        problem = f"loss {out.trace['loss']} or its gradient is not finite"
+        self._skip(batch, f"{problem} ({self._culprits(batch, gradient_ND)})", expected=False)
         return False
+
+    def _culprits(self, batch: Batch, gradient_ND: Tensor) -> str:
+        """The rows of any rank that are to blame; all ranks ask and get the same answer.
+
+        One text without a finite vector makes the whole batch's gradient not finite, so vectors come first.
+        """
+        wrong_N = ~torch.isfinite(gradient_ND).all(dim=1)
+        for what, mask_N in (("vector", self._wrong_N), ("gradient", wrong_N)):
+            if mask_N is None:
+                continue
+            src_B, tgt_B = mask_N.chunk(2)
+            rows_B = torch.from_numpy(np.ascontiguousarray(batch.rows_B)).to(gradient_ND.device)
+            wrong = rows_B[src_B | tgt_B]
+            shares = Rows.of(len(wrong), gradient_ND.device)
+            if shares.total:
+                rows = _listed(gather_rows(wrong, shares).tolist())
+                return f"training rows {rows}: no finite {what}"
+        return "the gradient of every row is finite"
 
     def updated(self, batch: Batch, norm: float) -> bool:
         """Whether the update was made: engines leave it out where the norm is not finite.
@@ -54,15 +79,14 @@ class FiniteGuard:
         if math.isfinite(norm):
             self._in_a_row = 0
             return True
-        problem = f"the gradient's norm is {norm}, though the loss is finite"
+        rows = _listed(batch.rows_B.tolist())
+        problem = f"the gradient's norm is {norm}, though the loss is finite (training rows {rows})"
         self._skip(batch, problem, expected=self.config.precision == "fp16")
         return False
 
     def _skip(self, batch: Batch, what: str, expected: bool) -> None:
         self._in_a_row += 1
-        rows = ", ".join(str(row) for row in batch.rows_B[:8])
-        more = ", ..." if len(batch.rows_B) > 8 else ""
-        problem = f"step {batch.step + 1}: {what} (training rows {rows}{more})"
+        problem = f"step {batch.step + 1}: {what}"
         if self._in_a_row >= PATIENCE:
             raise TrainingError(
                 f"{problem}; {self._in_a_row} steps in a row were left out",
@@ -78,3 +102,7 @@ class FiniteGuard:
                 "look at these rows, lower training.learning_rate or use training.precision=fp32; "
                 "training.non_finite=skip leaves such steps out",
             )
+
+
+def _listed(rows: list[int]) -> str:
+    return ", ".join(str(row) for row in rows[:8]) + (", ..." if len(rows) > 8 else "")

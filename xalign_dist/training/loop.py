@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -61,11 +62,19 @@ class StepRecord:
 
 @dataclass
 class Learner:
-    """What changes in a step: engine (encoder and optimizer), objective and its optimizer."""
+    """What changes in a step.
+
+    Attributes:
+        engine: encoder and optimizer.
+        objective: with its running means and discriminator.
+        discriminator: the objective's optimizer.
+        divergence: what the steps so far looked like; None: a new one.
+    """
 
     engine: Engine
     objective: DynamicObjective
     discriminator: torch.optim.Optimizer | None
+    divergence: DivergenceGuard | None = None
 
 
 def train_steps(
@@ -84,21 +93,23 @@ def train_steps(
         TrainingError: non-finite loss (unless skipped by config), divergence, collapsed embeddings, or
             no memory.
     """
-    guard, finite, divergence = CollapseGuard(), FiniteGuard(config), DivergenceGuard(config)
+    guard, finite = CollapseGuard(), FiniteGuard(config)
+    divergence = learner.divergence or DivergenceGuard(config)
     began = time.perf_counter()
     for batch in stream:
+        means = [buffer.clone() for buffer in learner.objective.buffers()]
+        rate = learning_rate(batch.step, total_steps, config)
         with memory_fault_named(f"step {batch.step + 1}", learner.engine.encoder, config):
             plan, out, accepted = batch_gradient(
-                learner, batch, config, total_steps, seed, partial(finite.accept, batch)
+                learner, batch, config, total_steps, seed, partial(finite.accept, batch), finite.look
             )
-
-        rate = learning_rate(batch.step, total_steps, config)
-        norm = _update(learner, rate, config) if accepted else _drop(learner)
+            norm = _update(learner, rate, config) if accepted else 0.0
         if accepted and finite.updated(batch, norm):
             guard.check(batch.step + 1, out.trace)
             divergence.check(batch.step + 1, out.trace["loss"], norm, rate, out.trace)
         else:
             accepted, norm = False, 0.0
+            _forget(learner, means)
         now = time.perf_counter()
         yield StepRecord(
             step=batch.step + 1,
@@ -115,9 +126,17 @@ def train_steps(
 
 
 def batch_gradient(
-    learner: Learner, batch: Batch, config: TrainingConfig, total_steps: int, seed: int, accept: Accept
+    learner: Learner,
+    batch: Batch,
+    config: TrainingConfig,
+    total_steps: int,
+    seed: int,
+    accept: Accept,
+    look: Callable[[Tensor], None] = lambda unit_ND: None,
 ) -> tuple[ChunkPlan, LossOutput, bool]:
     """Add the gradient of ``batch`` to the engine; see :mod:`~xalign_dist.training.cached`.
+
+    ``look`` is shown the embeddings ``[2B, D]`` (sources, then targets) before the loss.
 
     Returns:
         How the batch was cut, its loss, and whether ``accept`` let the gradient pass.
@@ -125,7 +144,7 @@ def batch_gradient(
     device = learner.engine.device
     gradient = plain_gradient if config.chunk_pairs is None else cached_gradient
     plan = plan_chunks(batch, learner.engine.encoder, config, device)
-    loss_of = partial(_loss, learner.objective, batch_meta(batch, device), batch.step / total_steps)
+    loss_of = partial(_loss, learner.objective, batch_meta(batch, device), batch.step / total_steps, look)
     seed_chunk = partial(seed_dropout, seed, batch.step, rank())
     return plan, *gradient(learner.engine, plan, loss_of, seed_chunk, accept)
 
@@ -147,22 +166,32 @@ def batch_meta(batch: Batch, device: torch.device) -> BatchMeta:
     )
 
 
-def _loss(objective: DynamicObjective, meta: BatchMeta, progress: float, unit_ND: Tensor) -> LossOutput:
+def _loss(
+    objective: DynamicObjective,
+    meta: BatchMeta,
+    progress: float,
+    look: Callable[[Tensor], None],
+    unit_ND: Tensor,
+) -> LossOutput:
+    look(unit_ND.detach())
     src_BD, tgt_BD = unit_ND.chunk(2)
     output: LossOutput = objective(src_BD, tgt_BD, meta, progress)
     return output
 
 
 def _update(learner: Learner, rate: float, config: TrainingConfig) -> float:
-    if learner.discriminator is not None:
+    norm = learner.engine.step(rate)
+    if learner.discriminator is not None and math.isfinite(norm):
         GradientMean(learner.objective.parameters())()
         set_rate(learner.discriminator, discriminator_rate(rate, config))
         learner.discriminator.step()
         learner.discriminator.zero_grad(set_to_none=True)
-    return learner.engine.step(rate)
+    return norm
 
 
-def _drop(learner: Learner) -> float:
+def _forget(learner: Learner, means: list[Tensor]) -> None:
+    """Of a step that is left out nothing stays: neither gradients nor what the running means took in."""
     if learner.discriminator is not None:
         learner.discriminator.zero_grad(set_to_none=True)
-    return 0.0
+    for buffer, before in zip(learner.objective.buffers(), means, strict=True):
+        buffer.copy_(before)

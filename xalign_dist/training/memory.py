@@ -35,7 +35,8 @@ class MemoryEstimate:
 
     Attributes:
         parameters: weights as the forward pass uses them.
-        gradients: of the trained ones.
+        gradients: of the trained ones; without ZeRO and with several workers also the buffer in which
+            they are averaged.
         optimizer: moments, and under ZeRO the fp32 copy of the weights.
         activations: kept for the backward pass: of one chunk with cached gradients, else of the batch.
         embeddings: all texts' vectors and their gradients.
@@ -143,10 +144,11 @@ def _state_bytes(encoder: Encoder, config: TrainingConfig, world_size: int) -> t
     half = bool(settings["bf16"]["enabled"] or settings["fp16"]["enabled"])
     moments = 8 * trained if config.optimizer == "adamw" else 0
     master = 4 * trained if stage > 0 else 0
+    buffer = 4 * trained if stage == 0 and world_size > 1 else 0
     offloaded = config.deepspeed.offload == "cpu"
     return (
         shared_from(3, (2 if half else 4) * every),
-        shared_from(2, 4 * trained),
+        shared_from(2, 4 * trained) + buffer,
         0 if offloaded else shared_from(1, moments + master),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xalign_dist.config.model import TrainingConfig
 
@@ -37,6 +37,15 @@ def build_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Op
         return torch.optim.SGD([g | {"weight_decay": 0.0} for g in groups], lr=config.learning_rate)
     # Fused: one pass over the embedding matrix' weights, gradients and moments instead of a dozen.
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def zero_moments(values: Tensor) -> dict[str, Tensor]:
+    """AdamW's state of ``values`` before its first step, as AdamW itself would make it then."""
+    return {
+        "step": torch.zeros((), device=values.device),
+        "exp_avg": torch.zeros_like(values),
+        "exp_avg_sq": torch.zeros_like(values),
+    }
 
 
 def build_discriminator_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer | None:

@@ -23,6 +23,7 @@ from xalign_dist.objective.gather import max_over_ranks
 from xalign_dist.objective.gather import rank as on_rank
 from xalign_dist.pairs.store import TrainingSet
 from xalign_dist.training.checkpoint import Checkpoint, Checkpoints
+from xalign_dist.training.divergence import DivergenceGuard
 from xalign_dist.training.encode import plan_chunks
 from xalign_dist.training.engine import EngineFactory, TorchEngine, load_parameters
 from xalign_dist.training.job import TrainJob, TrainResult
@@ -200,7 +201,7 @@ def _prepared(
                 say(str(estimate_memory(encoder, chunks, config, dtype, world_size)))
         learner = _learner(job, encoder, engine_factory, training_set)
     if checkpoint is not None:
-        restore(learner, checkpoint, training_set.languages)
+        restore(learner, checkpoint, training_set.languages, same_job=checkpoint.step > job.start_step)
     if longest is not None:
         rehearse(learner, longest, config, job.total_steps, job.seed)
     return learner, plan
@@ -213,7 +214,8 @@ def _learner(
     objective = DynamicObjective(job.objective, encoder.dim, languages, job.seed, rows)
     engine = engine_factory(encoder, job.training)
     objective.to(engine.device)
-    return Learner(engine, objective, build_discriminator_optimizer(objective, job.training))
+    discriminator = build_discriminator_optimizer(objective, job.training)
+    return Learner(engine, objective, discriminator, DivergenceGuard(job.training))
 
 
 def _starting_point(job: TrainJob, checkpoints: Checkpoints, device: torch.device) -> Checkpoint | None:

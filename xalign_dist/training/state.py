@@ -22,6 +22,7 @@ def collect(learner: Learner, step: int, languages: list[str], figures: dict[str
     ``languages`` names the adversary's classes, which may be others in the next round.
     """
     engine = learner.engine.state()
+    watched = {} if learner.divergence is None else {"divergence": learner.divergence.state()}
     return Checkpoint(
         step=step,
         tensors={
@@ -30,7 +31,9 @@ def collect(learner: Learner, step: int, languages: list[str], figures: dict[str
             "objective": _copied(learner.objective.state_dict()),
             "discriminator": _copied(optimizer_tensors(learner.discriminator)),
         },
-        figures=figures | {"updates": engine.updates, "languages": languages},
+        figures=figures
+        | watched
+        | {"updates": engine.updates, "loss_scale": engine.loss_scale, "languages": languages},
     )
 
 
@@ -41,11 +44,17 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def engine_state(checkpoint: Checkpoint) -> EngineState:
     """The engine's part of ``checkpoint``."""
     tensors = checkpoint.tensors
-    return EngineState(tensors["encoder"], tensors["optimizer"], checkpoint.figures["updates"])
+    figures = checkpoint.figures
+    return EngineState(
+        tensors["encoder"], tensors["optimizer"], figures["updates"], figures.get("loss_scale")
+    )
 
 
-def restore(learner: Learner, checkpoint: Checkpoint, languages: list[str]) -> None:
+def restore(learner: Learner, checkpoint: Checkpoint, languages: list[str], same_job: bool) -> None:
     """Continue ``learner`` from ``checkpoint``, whose parameters its encoder has. All ranks pass the same.
+
+    ``same_job``: it was written by the job that continues, not by the round before, whose pairs and
+    losses were others: only then does the guard against divergence remember.
 
     Where the languages have changed (a round added some), the discriminator keeps what it knows of
     the old ones and its optimizer starts anew.
@@ -58,6 +67,9 @@ def restore(learner: Learner, checkpoint: Checkpoint, languages: list[str]) -> N
     else:
         objective = _by_language(learner.objective, objective, before, languages)
     learner.objective.load_state_dict(objective)
+    watched = checkpoint.figures.get("divergence")
+    if same_job and learner.divergence is not None and watched is not None:
+        learner.divergence.load(watched)
 
 
 def _by_language(

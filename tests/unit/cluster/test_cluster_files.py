@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 import ray.autoscaler
 import yaml
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from ray.autoscaler._private.util import prepare_config, validate_config
 
 from xalign_dist.config import load_config
 
@@ -53,6 +55,35 @@ def test_launcher_meets_rays_own_schema(path: Path) -> None:
     jsonschema.validate(config, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**config, "max_worker": 1}, schema)
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda p: p.stem)
+def test_ray_up_would_take_the_launcher(path: Path) -> None:
+    """What `ray up` does before it asks the cloud for anything: its defaults filled in, then checked."""
+    given = _load(path)
+    prepared = prepare_config(copy.deepcopy(given))
+    validate_config(prepared)
+    # No pool of Ray's defaults comes in beside ours, and what is ours stays as it is written.
+    assert set(prepared["available_node_types"]) == POOLS
+    head = prepared["available_node_types"][prepared["head_node_type"]]
+    assert head["max_workers"] == 0
+    for key in ("auth", "docker", "file_mounts", "head_start_ray_commands", "worker_start_ray_commands"):
+        assert prepared[key] == given[key]
+    with pytest.raises(ValueError, match="head_node_type"):
+        validate_config(prepare_config({**copy.deepcopy(given), "head_node_type": "nobody"}))
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda p: p.stem)
+def test_launcher_leaves_the_size_of_shared_memory_to_ray(path: Path) -> None:
+    """Docker's own /dev/shm has 64 MiB; Ray sizes it by the node, unless it is told not to."""
+    config = _load(path)
+    dockers = [config["docker"], *(t.get("docker", {}) for t in config["available_node_types"].values())]
+    for docker in dockers:
+        assert not docker.get("disable_shm_size_detection")
+        # Switched off, GPUs would not be seen either.
+        assert not docker.get("disable_automatic_runtime_detection")
+        options = [o for key, value in docker.items() if key.endswith("run_options") for o in value]
+        assert not any("shm-size" in o or "--ipc" in o or "/dev/shm" in o for o in options)
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda p: p.stem)

@@ -90,10 +90,49 @@ def test_what_agrees_is_merged_at_every_stage() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_deepspeeds_own_bf16_against_another_precision(precision: str) -> None:
-    deepspeed = {"zero_stage": 1, "extra": {"bf16": {"enabled": True}}}
+    deepspeed = {"zero_stage": 2, "extra": {"bf16": {"enabled": True}}}
     with pytest.raises(ConfigError, match=rf"bf16\.enabled=True, but training\.precision is {precision}"):
         section(precision=precision, deepspeed=deepspeed)
     assert deepspeed_config(section(precision="bf16", deepspeed=deepspeed))["bf16"]["enabled"] is True
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_weights_in_16_bits_need_a_stage_that_keeps_fp32_ones(stage: int) -> None:
+    deepspeed = {"zero_stage": stage, "extra": {"bf16": {"enabled": True}}}
+    with pytest.raises(ConfigError) as caught:
+        section(precision="bf16", deepspeed=deepspeed)
+    assert f"bf16.enabled=True (weights in 16 bits), but training.deepspeed.zero_stage is {stage}" in str(
+        caught.value
+    )
+    assert "training.precision=bf16" in caught.value.remedy
+
+
+def test_gradients_are_added_in_fp32_and_fp32_weights_kept() -> None:
+    native = {"zero_stage": 2, "extra": {"bf16": {"enabled": True}}}
+    for changes in ({"deepspeed": native}, {"precision": "fp16"}, {}):
+        assert deepspeed_config(section(**changes))["data_types"] == {"grad_accum_dtype": "fp32"}
+    for extra in (
+        {"data_types": {"grad_accum_dtype": "bf16"}},
+        {"bf16": {"enabled": True, "bf16_master_weights_and_grads": True}},
+        {"bf16": {"enabled": True, "check_grad_overflow": False}},
+        {"fp16": {"fp16_master_weights_and_grads": True}},
+    ):
+        with pytest.raises(ConfigError, match=r"training\.deepspeed\.extra sets"):
+            section(deepspeed={"zero_stage": 2, "extra": extra})
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_what_deepspeed_would_trip_over_is_refused(stage: int) -> None:
+    def with_zero(**zero: Any) -> TrainingConfig:
+        return section(deepspeed={"zero_stage": stage, "extra": {"zero_optimization": zero}})
+
+    with pytest.raises(ConfigError, match=r"(?s)compute_grad_norm=False.*training\.clip_norm"):
+        with_zero(compute_grad_norm=False)
+    if stage < 2:
+        with pytest.raises(ConfigError, match=r"(?s)overlap_comm=True.*training\.deepspeed\.zero_stage"):
+            with_zero(overlap_comm=True)
+    else:
+        assert deepspeed_config(with_zero(overlap_comm=True))["zero_optimization"]["overlap_comm"] is True
 
 
 def test_auto_is_our_value() -> None:

@@ -36,6 +36,18 @@ def test_name_is_fit_for_a_submission_id() -> None:
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
 
+def test_metadata_says_what_is_done_where_and_from_which_config() -> None:
+    config, space = "jobs/configs/spot.yaml", "tuning/spaces/paper_grid.yaml"
+    paths = [str(REPO / config), str(REPO / space)]
+    request = parse(["sweep", *paths, "seed=1", "--out", "/shared/runs/s"]).request
+    assert request.metadata == {
+        "verb": "sweep",
+        "name": request.name,
+        "run_directory": "/shared/runs/s",
+        "config": f"{config} {space}",
+    }
+
+
 def test_entrypoint_survives_the_shell() -> None:
     arguments = ("conf ig.yaml", "training.steps=3; rm -rf /", "--out", "s3://b/$HOME")
     assert shlex.split(_request(*arguments).entrypoint) == ["python", "-m", "jobs.run", *arguments]
@@ -43,36 +55,41 @@ def test_entrypoint_survives_the_shell() -> None:
 
 def test_parse_splits_own_options_from_the_verbs() -> None:
     order = parse(
-        ["train", "c.yaml", "training.steps=3", "--out", "o", "--address", "http://h:1", "--cpus", "2",
+        ["train", "c.yaml", "training.steps=3", "--out", "/o", "--address", "http://h:1", "--cpus", "2",
          "--memory-gb", "1.5", "--label", "xalign/pool=data", "--detach"]
     )  # fmt: skip
     request = order.request
-    assert request.entrypoint == "python -m jobs.train c.yaml training.steps=3 --out o"
+    assert request.entrypoint == "python -m jobs.train c.yaml training.steps=3 --out /o"
     assert (order.address, order.follow, order.action) == ("http://h:1", False, "submit")
     assert (request.cpus, request.memory, request.labels) == (2.0, 3 * 2**29, {"xalign/pool": "data"})
     # Where nothing is said, not on a machine that may be taken back.
-    assert parse(["train", "c.yaml", "--out", "o"]).request.labels == {"xalign/market": "!spot"}
+    assert parse(["train", "c.yaml", "--out", "/o"]).request.labels == {"xalign/market": "!spot"}
 
 
 def test_faults_name_the_remedy() -> None:
     with pytest.raises(ConfigError, match="name the run directory"):
         parse(["run", "c.yaml"])
+    for relative in (["--out", "runs/one"], ["--out=~/runs/one"]):
+        with pytest.raises(ConfigError, match=r"is relative: .*\n.*--out /shared/runs/NAME, or a URI"):
+            parse(["run", "c.yaml", *relative])
+    for whole in ("/shared/runs/one", "s3://bucket/runs/one"):
+        assert parse(["run", "c.yaml", "--out", whole]).request.metadata["run_directory"] == whole
     with pytest.raises(ConfigError, match="xalign/pool=data"):
-        parse(["run", "c.yaml", "--out", "o", "--label", "pool"])
+        parse(["run", "c.yaml", "--out", "/o", "--label", "pool"])
 
 
 def test_configs_are_sent_along_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO / "jobs")
-    request = parse(["run", "configs/laptop.yaml", "--out", "o"]).request
+    request = parse(["run", "configs/laptop.yaml", "--out", "/o"]).request
     assert request.arguments[0] == "jobs/configs/laptop.yaml"
     outside = tmp_path / "mine.yaml"
     outside.write_text("seed: 1\n", "utf-8")
     with pytest.raises(ConfigError, match=r"mine\.yaml lies outside .*\n.*copy it into jobs/configs"):
-        parse(["run", str(outside), "--out", "o"])
+        parse(["run", str(outside), "--out", "/o"])
 
 
 def test_status_and_stop_mean_the_same_job() -> None:
-    command = ["run", "c.yaml", "--out", "o"]
+    command = ["run", "c.yaml", "--out", "/o"]
     orders = [parse([*command, *flag]) for flag in ([], ["--status"], ["--stop"])]
     assert [o.action for o in orders] == ["submit", "status", "stop"]
     assert len({o.request.name for o in orders}) == 1
@@ -122,7 +139,7 @@ def test_this_repository_is_small_enough_and_sent_whole() -> None:
 
 
 def test_no_cluster_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "c.yaml", "--out", "o", "--address", "http://127.0.0.1:9"]) == 2
+    assert main(["run", "c.yaml", "--out", "/o", "--address", "http://127.0.0.1:9"]) == 2
     error = capsys.readouterr().err
     assert "no job server at http://127.0.0.1:9" in error
     assert "remedy:" in error

@@ -56,6 +56,29 @@ class Slow(MemoryFileSystem):
         super().put_file(lpath, rpath, *args, **kwargs)
 
 
+class Flaky(MemoryFileSystem):
+    """An object store of which the next downloads fail."""
+
+    protocol = "flakymemory"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    failing = 0
+
+    def get_file(self, rpath: str, lpath: str, *args: Any, **kwargs: Any) -> None:
+        if Flaky.failing > 0:
+            Flaky.failing -= 1
+            raise OSError(5, "Input/output error")
+        super().get_file(rpath, lpath, *args, **kwargs)
+
+
+@pytest.fixture
+def flaky() -> str:
+    fsspec.register_implementation("flakymemory", Flaky, clobber=True)
+    Flaky.failing = 0
+    Flaky.store.clear()
+    return "flakymemory://runs/work"
+
+
 @pytest.fixture
 def slow() -> str:
     fsspec.register_implementation("slowmemory", Slow, clobber=True)
@@ -144,6 +167,32 @@ def test_a_damaged_newer_checkpoint_does_not_push_out_a_good_one(tmp_path: Path)
     newest = store.newest()
     assert newest is not None
     assert newest.step == 15
+
+
+def test_a_fault_of_the_storage_that_passes_costs_no_checkpoint(flaky: str) -> None:
+    store = Checkpoints(f"{flaky}/checkpoints", keep=2)
+    for step in (10, 20):
+        store.save(small(step))
+    Flaky.failing = 2
+    newest = store.newest()
+    assert newest is not None
+    assert newest.step == 20
+
+
+def test_a_fault_of_the_storage_that_stays_ends_the_run_and_removes_nothing(
+    tmp_path: Path, flaky: str
+) -> None:
+    job = tiny_job(tmp_path, work=flaky, telemetry=str(tmp_path / "t.jsonl"))
+    run_training(job)
+    Flaky.failing = 1000
+    steps: list[int] = []
+    with pytest.raises(OutputError, match=r"(?s)step=00000008: checkpoint not readable .*same command"):
+        run_training(job, report=lambda r: steps.append(r.step))
+    assert steps == []
+    with pytest.raises(OutputError, match="not readable"):
+        Checkpoints.load(Checkpoints(f"{flaky}/checkpoints", 2).path(6))
+    Flaky.failing = 0
+    assert Checkpoints(f"{flaky}/checkpoints", 2).steps() == [6, 8]
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_start(tmp_path: Path) -> None:

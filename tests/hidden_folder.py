@@ -1,0 +1,87 @@
+"""A process of its own: verbs on a cluster of two nodes, with a folder that only this process sees.
+
+Prints JSON lines: of each verb, what it said and how it ended.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+LAYER = "builtin:e5-small?layers=1"
+# A folder by a number that means something to this process only: as a disk of one machine's own.
+NUMBER = 900
+
+
+def verbs(home: Path, hidden: Path) -> dict[str, Callable[[str], object]]:
+    """Each verb, with its results at the given name in ``hidden``."""
+    from rich.console import Console
+
+    from xalign_dist.config import CleaningConfig, CorpusConfig, RunConfig, RuntimeConfig
+    from xalign_dist.encoder import load_encoder, save_encoder
+    from xalign_dist.pipeline import files
+    from xalign_dist.pipeline.console import Screen
+    from xalign_dist.pipeline.evaluate_file import evaluate_file
+
+    pairs, lines, suite = home / "pairs.tsv", home / "lines.txt", home / "suite.yaml"
+    pairs.write_text("src\ttgt\n" + "".join(f"one text {n}\tein Text {n}\n" for n in range(50)))
+    lines.write_text("".join(f"one text {n}\n" for n in range(50)))
+    suite.write_text(f"tasks: [{{task: retrieval, data: {home / 'test.parquet'}}}]\n")
+    save_encoder(load_encoder(LAYER), str(hidden / "model"))
+    config, screen = RunConfig(), Screen(False, Console(file=io.StringIO()))
+    corpus = CorpusConfig(path=str(pairs), src_lang="en", tgt_lang="de")
+    return {
+        "clean": lambda out: files.clean_files([corpus], CleaningConfig(), out, RuntimeConfig(), screen),
+        "score": lambda out: files.score_file(LAYER, str(pairs), {}, out, config, screen),
+        "encode": lambda out: files.encode_file(LAYER, str(lines), {}, out, config, screen),
+        "mine": lambda out: files.mine_files(
+            LAYER, str(lines), str(lines), {}, out, config, screen, "en", "de"
+        ),
+        "evaluate": lambda out: evaluate_file(
+            [str(hidden / "model")], str(suite), f"{out}.json", config, screen
+        ),
+    }
+
+
+def main(home: Path) -> None:
+    """Try them all."""
+    os.environ |= {"RAY_worker_niceness": "0"}
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from xalign_dist.errors import XalignError
+    from xalign_dist.runtime.session import check_seen, check_visible
+
+    node = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **node})
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        cluster.add_node(**node)
+        cluster.wait_for_nodes()
+        check_visible(home, "")
+        check_seen(home, "")
+        print(
+            json.dumps({"verb": "none", "seen": str(home), "left": sorted(p.name for p in home.iterdir())}),
+            flush=True,
+        )
+        inside = home / "inside"
+        inside.mkdir()
+        os.dup2(os.open(inside, os.O_RDONLY), NUMBER, inheritable=False)
+        hidden = Path(f"/proc/self/fd/{NUMBER}")
+        for verb, work in verbs(home, hidden).items():
+            try:
+                said = str(work(str(hidden / verb)))
+            except XalignError as err:
+                said = f"{type(err).__name__}: {err}"
+            print(json.dumps({"verb": verb, "said": said}), flush=True)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
