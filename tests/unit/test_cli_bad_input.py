@@ -268,3 +268,15 @@ def test_suite_of_a_missing_file_and_an_unknown_task(call, tmp_path):
     check(call("evaluate", *MODEL, "--suite", "s.yaml"), "s.yaml")
     (tmp_path / "s.yaml").write_text("tasks: [{task: retrival, data: x.parquet}]\n")
     check(call("evaluate", *MODEL, "--suite", "s.yaml"), "tasks.0.task")
+
+
+def test_a_run_reads_its_suite_before_it_starts(call, tmp_path):
+    """Not when hours of training are over."""
+    source = pairs(tmp_path / "p.parquet")
+    (tmp_path / "c.yaml").write_text(f"corpora: [{{path: {source}}}]\nevaluation: {{suite: s.yaml}}\n")
+    check(call("run", "c.yaml", "--out", "r"), "s.yaml")
+    (tmp_path / "s.yaml").write_text("tasks: [{task: retrieval, data: nowhere.parquet}]\n")
+    check(call("run", "c.yaml", "--out", "r"), "nowhere.parquet")
+    pq.write_table(pa.table({"english": ["a"]}), tmp_path / "nowhere.parquet")
+    check(call("run", "c.yaml", "--out", "r"), "nowhere.parquet", "src")
+    assert not (tmp_path / "r").exists()

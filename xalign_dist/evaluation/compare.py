@@ -177,6 +177,9 @@ def _compare(
     )
     if not clusters:
         return replace(row, note="not tested: the metric is not made of items")
+    if not all(_same_items(one, two) for one, two in zip(a, b, strict=True)):
+        # E.g. the precision of mining where one of them mined nothing in a language.
+        return replace(row, note="not tested: undefined for one of the two on a language pair or an item")
     if clusters < MIN_TEST_ITEMS:
         return replace(row, note=f"not tested: {clusters} items, {MIN_TEST_ITEMS} are needed")
     if len(results) > 1:
@@ -187,6 +190,13 @@ def _compare(
     low, high = paired_interval(a[0], b[0], resamples=cfg.bootstrap, confidence=cfg.confidence, seed=seed)
     p = paired_permutation(a[0], b[0], permutations=cfg.permutations, seed=seed, finest=finest)
     return replace(row, low=low, high=high, p=p)
+
+
+def _same_items(ours: Sequence[ItemScores], theirs: Sequence[ItemScores]) -> bool:
+    return len(ours) == len(theirs) and all(
+        np.array_equal(np.unique(one.clusters_N), np.unique(two.clusters_N))
+        for one, two in zip(ours, theirs, strict=True)
+    )
 
 
 def _cluster_count(parts: Sequence[ItemScores]) -> int:

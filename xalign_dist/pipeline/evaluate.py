@@ -28,6 +28,7 @@ from xalign_dist.evaluation.retrieval import retrieval
 from xalign_dist.evaluation.run import EvaluationResult, evaluate
 from xalign_dist.evaluation.suite import Suite, load_suite, parse_suite
 from xalign_dist.evaluation.tables import PairSet, load_pairs
+from xalign_dist.evaluation.tasks import TASKS
 from xalign_dist.evaluation.token_states import encoder_word_states
 from xalign_dist.pipeline.console import Advance, run_stage
 from xalign_dist.pipeline.context import RunContext
@@ -76,7 +77,17 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
         wanted = {ADAPTIVE, *config.evaluation.baselines}
         models = {n: m for n, m in models.items() if n in wanted and (n != INFONCE or Path(m).exists())}
         with _embedders(context, models, corpus, suite, advance) as embedders:
-            result = evaluate(embedders, suite, config.evaluation, config.seed, config.rounds.count)
+            result = evaluate(
+                embedders,
+                suite,
+                config.evaluation,
+                config.seed,
+                config.rounds.count,
+                {name: encoder_word_states(load_encoder(m)) for name, m in models.items()}
+                if _asks_for_words(suite)
+                else None,
+                system_miner(config.mining, config.seed),
+            )
             _write_pictures(context, suite, embedders)
         known = [] if truth is None else _known_truth(context, truth)
         write_metrics([*result.metrics, *known], str(run.metrics))
@@ -103,7 +114,7 @@ def evaluate_models(
     One after the other: each is loaded by every embedding actor, so that ten at once would need ten times
     the memory.
     """
-    words = any(task.task == "word_alignment" for task in suite.tasks)
+    words = _asks_for_words(suite)
     miner, results = system_miner(config.mining, seed), []
     for name, model in models.items():
         states = {name: encoder_word_states(load_encoder(model))} if words else None
@@ -111,6 +122,21 @@ def evaluate_models(
             found = evaluate({name: embed}, suite, config.evaluation, seed, round_, states, miner)
         results.append(found)
     return EvaluationResult.merged(results)
+
+
+def _asks_for_words(suite: Suite) -> bool:
+    return any(task.task == "word_alignment" for task in suite.tasks)
+
+
+def check_suite(path: str) -> None:
+    """Read the suite and every table that it names, so that a fault shows before hours of training.
+
+    Raises:
+        ConfigError: a fault in the suite.
+        DataError: a missing file, column or language.
+    """
+    for task in load_suite(path).tasks:
+        TASKS[task.task].load(task)
 
 
 def run_suite(config: RunConfig, corpus: Corpus, root: Path) -> Suite:

@@ -15,7 +15,7 @@ from xalign_dist.pipeline import clean as clean_stage
 from xalign_dist.pipeline.console import Advance, Screen, run_stage
 from xalign_dist.pipeline.context import RunContext, open_run
 from xalign_dist.pipeline.corpus import Corpus, open_corpus
-from xalign_dist.pipeline.evaluate import evaluate_run, retrieval_accuracy
+from xalign_dist.pipeline.evaluate import check_suite, evaluate_run, retrieval_accuracy
 from xalign_dist.pipeline.manifest import digest, file_digest, place_digest
 from xalign_dist.pipeline.mine import mine_round
 from xalign_dist.pipeline.report import report_run
@@ -39,6 +39,8 @@ ADAPTIVE, INFONCE = "adaptive", "infonce"
 
 def run_all(config: RunConfig, out: str, screen: Screen, truth: Truth | None = None) -> Path:
     """Run every stage of ``config`` into ``out``; finished stages are skipped. Returns the run directory."""
+    if config.evaluation.suite is not None:
+        check_suite(config.evaluation.suite)
     with open_run(config, out, screen) as context:
         corpus = prepare(context)
         reference = embed(context, corpus, config.scoring.reference, "embed with the reference encoder")

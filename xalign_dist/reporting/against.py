@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xalign_dist.errors import DataError
+from xalign_dist.evaluation.compare import FINEST_PER_ROW
 from xalign_dist.evaluation.metrics import ALL, GROUP_NAMES, lower_is_better
 from xalign_dist.evaluation.scores import MIN_TEST_ITEMS, ItemScores
 from xalign_dist.evaluation.significance import holm, paired_permutation
@@ -120,17 +121,18 @@ def compare_runs(run: str, other: str, *, permutations: int = 2000, seed: int = 
     if ours.ours is None or theirs.ours is None:
         raise DataError(f"{run if ours.ours is None else other}: no metrics.json", "finish that run first")
     mine, his = _items(run, ours.ours), _items(other, theirs.ours)
-    rows, unmatched = [], 0
+    shared, unmatched = [], 0
     for task, metric in dict.fromkeys([*ours.rows, *theirs.rows]):
         for key in _keys(ours, theirs, task, metric):
             one, two = ours.point(ours.ours, task, metric, key), theirs.point(theirs.ours, task, metric, key)
             if one is None or two is None:
                 unmatched += (one is None) != (two is None)
                 continue
-            row = Row(task, metric, key, one, two)
-            rows.append(_tested(row, mine, his, ours.groups, permutations, seed))
-    if not rows:
+            shared.append(Row(task, metric, key, one, two))
+    if not shared:
         raise DataError(f"{run} and {other} share no figure", "evaluate both runs on one suite")
+    draws = permutations, max(permutations, FINEST_PER_ROW * len(shared))
+    rows = [_tested(row, mine, his, ours.groups, draws, seed) for row in shared]
     return RunComparison(_judged(rows), unmatched)
 
 
@@ -154,9 +156,9 @@ def _items(run: str, model: str) -> _Items:
 
 
 def _tested(
-    row: Row, mine: _Items, his: _Items, groups: Mapping[str, str], permutations: int, seed: int
+    row: Row, mine: _Items, his: _Items, groups: Mapping[str, str], draws: tuple[int, int], seed: int
 ) -> Row:
-    """``row`` with its uncorrected p."""
+    """``row`` with its uncorrected p; ``draws``: permutations, and how many where these tell no p from 0."""
     if not is_judged(row.task, row.metric):
         return row
     a, b = (_parts(items, row, groups) for items in (mine, his))
@@ -164,7 +166,7 @@ def _tested(
         one, two = _scores(a), _scores(b)
         enough = sum(map(len, one)) >= MIN_TEST_ITEMS
         if enough and _is_mean(one, row.ours) and _is_mean(two, row.theirs):
-            p = paired_permutation(one, two, permutations=permutations, seed=seed)
+            p = paired_permutation(one, two, permutations=draws[0], finest=draws[1], seed=seed)
             return replace(row, p=p, how="items")
     p_or_none = _interval_p(row.ours, row.theirs)
     return row if p_or_none is None else replace(row, p=p_or_none, how="intervals")

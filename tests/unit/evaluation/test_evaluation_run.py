@@ -50,6 +50,17 @@ def test_every_row_has_an_interval_around_its_value_and_macro_rows_are_means(tmp
     assert len(keys) == len(set(keys))
 
 
+def test_a_figure_that_one_model_lacks_in_a_language_is_not_tested_and_says_so(tmp_path):
+    result = evaluate(MODELS, pairs_suite(tmp_path), CFG, seed=0)
+    gone = next(k for k in result.items if k[:3] == ("initial", "retrieval", "accuracy") and "gle" in k[3])
+    del result.items[gone]
+    rows = {(r.task, r.metric, r.lang): r for r in compare(result, "adaptive", ["initial"], CFG)}
+    macro = rows["retrieval", "accuracy", "all"]
+    assert macro.p is None
+    assert macro.note == "not tested: undefined for one of the two on a language pair or an item"
+    assert rows["pooled_retrieval", "accuracy", "all"].p is not None
+
+
 def test_the_better_model_wins_significantly_and_bias_is_seen(tmp_path):
     result = evaluate(MODELS, pairs_suite(tmp_path), CFG, seed=0)
     rows = {(r.task, r.metric, r.lang): r for r in compare(result, "adaptive", ["initial"], CFG)}

@@ -96,6 +96,24 @@ def test_the_same_items_are_tested_in_pairs(tmp_path):
     assert found.rows[0].p < 0.002
 
 
+def test_a_clear_loss_is_found_in_a_table_of_any_size(tmp_path):
+    # Of 2,000 swaps none is as extreme: p would be 1 / 2,001, and over 150 figures not under 0.05.
+    langs = [f"l{i}" for i in range(150)]
+    hits = np.random.default_rng(0).random(200) < 0.5
+    worse = hits & ~(np.cumsum(hits) <= 30)
+
+    def run(name, of_l7):
+        found = {x: of_l7 if x == "l7" else hits for x in langs}
+        metrics = [around(float(h.mean()), lang=x) for x, h in found.items()]
+        return write_run(
+            tmp_path / name, metrics, [i for x, h in found.items() for i in items(h, f"eng-{x}")]
+        )
+
+    found = compare_runs(run("worse", worse), run("base", hits))
+    assert [r.key for r in found.rows if r.verdict == "worse"] == ["l7"]
+    assert {r.how for r in found.rows} == {"items"}
+
+
 def test_items_that_do_not_make_the_figure_are_not_used(tmp_path):
     hits = np.ones(50)
     a = write_run(tmp_path / "a", [around(0.4)], items(hits))
