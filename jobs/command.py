@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.submit import parse, send
+from jobs.submit import DRIVER_CPUS, parse, send
 
 
 def submit(
@@ -16,7 +16,7 @@ def submit(
     address: Annotated[
         str, typer.Option("--address", help="The cluster's dashboard.")
     ] = "http://127.0.0.1:8265",
-    cpus: Annotated[float, typer.Option("--cpus", help="CPUs reserved for the driver.")] = 1.0,
+    cpus: Annotated[float, typer.Option("--cpus", help="CPUs reserved for the driver.")] = DRIVER_CPUS,
     label: Annotated[
         list[str] | None,
         typer.Option("--label", help="Node of the driver: xalign/pool=data; else not spot."),

@@ -28,6 +28,8 @@ REPO = Path(__file__).resolve().parents[1]
 ACTIONS = ("submit", "status", "stop")
 SAFE = {"xalign/market": "!spot"}
 """Nodes on which a driver runs: any but those that may be taken back. Nodes without the label will do."""
+DRIVER_CPUS = 0.25
+"""With a whole one, stages on a machine of two cores would wait for ever for half a CPU more than is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Submission:
 
     verb: str
     arguments: tuple[str, ...]
-    cpus: float = 1.0
+    cpus: float = DRIVER_CPUS
     memory: int | None = None
     labels: dict[str, str] | None = None
 
@@ -170,7 +172,7 @@ def parse(argv: Sequence[str]) -> Order:
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
     parser.add_argument("verb", choices=VERBS)
     parser.add_argument("--address", default="http://127.0.0.1:8265", help="the cluster's dashboard")
-    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs reserved for the driver")
+    parser.add_argument("--cpus", type=float, default=DRIVER_CPUS, help="CPUs reserved for the driver")
     parser.add_argument("--memory-gb", type=float, default=None, help="memory reserved for the driver")
     parser.add_argument(
         "--label",
