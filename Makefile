@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FAISS  ?= cpu
 STAMP  := $(VENV)/.installed
 
-.PHONY: quickstart test test-all check format install clean
+.PHONY: quickstart test test-all test-core test-ray check format install clean
 
 quickstart: install
 	$(BIN)/xalign quickstart --out runs/quickstart
@@ -16,6 +16,13 @@ test: install
 # Also what kills processes, nodes and servers: longer, what CI runs.
 test-all: install
 	$(BIN)/python -m pytest
+
+# Its two halves, which may run side by side.
+test-core: install
+	$(BIN)/python -m pytest tests/unit tests/parity tests/golden
+
+test-ray: install
+	$(BIN)/python -m pytest tests/e2e tests/on_ray
 
 check: install
 	$(BIN)/ruff check .
