@@ -1,4 +1,4 @@
-"""A process of its own: mining and training on a cluster that starts without a node that works.
+"""A process of its own: embedding, mining and training on a cluster that starts without a node that works.
 
 Prints JSON lines: how many nodes each group had whenever that changed, and what happened.
 """
@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 MODEL = "builtin:e5-small?layers=1"
 STEPS = 60
+TEXTS = 52_000
+"""26 blocks: by eights, work for three actors."""
 
 
 def say(what: str, **more: Any) -> None:
@@ -64,6 +66,67 @@ def mining(address: str, home: Path) -> None:
     say("mined", candidates=found["candidates"])
 
 
+def embedding(address: str, home: Path) -> None:
+    """Enough texts for all the nodes of the data group."""
+    _encode(address, home, "many", TEXTS)
+
+
+def large_index(address: str, home: Path) -> None:
+    """The two small piles again, with an index that is worth three nodes."""
+    from xalign_dist.config import load_config
+    from xalign_dist.pipeline.console import Screen
+    from xalign_dist.pipeline.files import mine_files
+    from xalign_dist.runtime import resources
+
+    class Told(Screen):
+        def say(self, *lines: str) -> None:
+            for text in lines:
+                say("said", text=text)
+
+    worth, resources.ROWS_PER_NODE = resources.ROWS_PER_NODE, 30
+    settings = load_config(None, [f"runtime.address={address}", "mining.second_view=none"])
+    try:
+        found = mine_files(
+            MODEL, str(home / "en.txt"), str(home / "de.txt"), {}, str(home / "index"), settings,
+            Told(enabled=False), "en", "de",
+        )  # fmt: skip
+    finally:
+        resources.ROWS_PER_NODE = worth
+    say("indexed", candidates=found["candidates"])
+
+
+def gpus(address: str, home: Path) -> None:
+    """One is waited for; then embedding brings two nodes with one each, of the group that it names."""
+    from xalign_dist.config import RuntimeConfig
+    from xalign_dist.runtime.demand import Demand
+    from xalign_dist.runtime.session import ray_session
+    from xalign_dist.runtime.waiting import wait_for
+
+    with ray_session(RuntimeConfig(address=address), str(home / "ray.log")):
+        one = Demand("a look at a GPU", 1, {"GPU": 1.0}, {"xalign/pool": "train"})
+        wait_for(one, lambda text: say("said", text=text))
+    say("has a GPU")
+    named = [
+        "runtime.gpus_per_worker=1",
+        "runtime.embed_actors=2",
+        "runtime.node_labels={xalign/pool: train}",
+    ]
+    _encode(address, home, "gpus", 5000, *named)
+
+
+def _encode(address: str, home: Path, name: str, texts: int, *more: str) -> None:
+    """Sentences of like length, of which no two are the same."""
+    from xalign_dist.config import load_config
+    from xalign_dist.pipeline.console import Screen
+    from xalign_dist.pipeline.files import encode_file
+
+    source = home / f"{name}.txt"
+    source.write_text("\n".join(f"word {n} of {n * 7919 % 10007}" for n in range(texts)), "utf-8")
+    settings = load_config(None, [f"runtime.address={address}", *more])
+    done = encode_file(MODEL, str(source), {}, str(home / name), settings, Screen(enabled=False))
+    say("embedded", name=name, texts=done["texts"])
+
+
 def training(address: str, home: Path) -> None:
     """Two workers on the group that trains."""
     from training_world import elastic_job
@@ -107,10 +170,9 @@ def main(address: str, home: Path) -> None:
     try:
         refused(address)
         say("begin")
-        mining(address, home)
-        say("empty", after="mining", well=emptied(address, 90))
-        training(address, home)
-        say("empty", after="training", well=emptied(address, 90))
+        for part in (mining, embedding, large_index, gpus, training):
+            part(address, home)
+            say("empty", after=part.__name__, well=emptied(address, 90))
     finally:
         done.set()
         watcher.join()

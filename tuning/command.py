@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from tuning.finals import DEFAULT, contest, test_once, to_json
 from tuning.guard import BUDGET
 from tuning.objective import METRIC, located, pipeline_objective, prepare_shared
 from tuning.report import write_sweep_report
-from tuning.shares import limits, trial_runtime
+from tuning.shares import limits, trial_runtime, with_gpus
 from tuning.space import Space, load_space
 from tuning.stages import PipelineRounds, check_varies
 from tuning.statement import statement
@@ -25,7 +24,6 @@ from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.context import RunContext, open_run
 from xalign_dist.pipeline.corpus import Corpus
 from xalign_dist.pipeline.rundir import local_only
-from xalign_dist.runtime.waiting import reachable_gpus
 
 _SHOWN = 10
 
@@ -74,8 +72,7 @@ def sweep(
 
 def _search(context: RunContext, plan: Space, base: dict[str, Any], root: Path) -> None:
     screen, settings, resources = context.screen, context.config, context.resources
-    if settings.runtime.gpus_per_worker and not resources.gpus:
-        resources = replace(resources, gpus=reachable_gpus())
+    resources = with_gpus(plan, settings, resources)
     given = limits(plan, settings, resources)
     corpus = prepare_shared(context)
     trial_base = {**base, "runtime": {**base["runtime"], **trial_runtime(plan, settings, resources)}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tuning.guard import budget_hours
@@ -10,10 +11,21 @@ from tuning.sweep import Limits
 from xalign_dist.config import RunConfig
 from xalign_dist.encoder import load_encoder
 from xalign_dist.errors import ConfigError
-from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.resources import Resources
 
 SMALL_PARAMETERS = 150_000_000
 _SMALL_SHARE = 0.25
+
+
+def with_gpus(plan: Space, settings: RunConfig, resources: Resources) -> Resources:
+    """``resources`` with the GPUs that the groups may grow to, where config, space or budget ask for GPUs.
+
+    A group at rest has no GPU, and the trials bring its nodes. Without such a word nobody pays for them.
+    """
+    hours = (plan.budget or "").endswith("gpuh")
+    if not (settings.runtime.gpus_per_worker or plan.trial_gpus or hours):
+        return resources
+    return replace(resources, gpus=resources.reachable_gpus(settings.runtime.node_labels))
 
 
 def trial_runtime(plan: Space, settings: RunConfig, resources: Resources) -> dict[str, Any]:

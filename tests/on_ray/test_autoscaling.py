@@ -16,7 +16,7 @@ from autoscaling_head import autoscaling_head
 from ray_head import Head
 from training_world import elastic_job
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(1200)]
 
 STORY = Path(__file__).parents[1] / "autoscaling_story.py"
 WORDS = ["house", "river", "letter", "window", "garden", "street", "mother", "winter", "doctor", "bridge"]
@@ -26,7 +26,7 @@ WOERTER = ["Haus", "Fluss", "Brief", "Fenster", "Garten", "Straße", "Mutter", "
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     # The GPU is a name here, as for the autoscaler: it keeps such nodes for those who ask for them.
-    groups = {"data": ({"CPU": 4}, 1), "train": ({"CPU": 1, "GPU": 1}, 2)}
+    groups = {"data": ({"CPU": 2}, 3), "train": ({"CPU": 1, "GPU": 1}, 2)}
     with autoscaling_head(groups, idle_seconds=6) as found:
         yield found
 
@@ -44,12 +44,17 @@ def story(head: Head, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
         env={**clean, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=1000,
         check=False,
     )
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert done.returncode == 0, (told, done.stderr[-3000:])
     return told
+
+
+def _one(story: list[dict[str, Any]], what: str, **more: str) -> dict[str, Any]:
+    (found,) = (event for event in story if event.items() >= {"what": what, **more}.items())
+    return found
 
 
 def _between(story: list[dict[str, Any]], start: str, end: str) -> list[dict[str, Any]]:
@@ -72,7 +77,9 @@ def test_what_no_group_can_give_is_refused_at_once(story: list[dict[str, Any]]) 
     assert not any(event.get("data") or event.get("train") for event in story[: story.index(too_large)])
 
 
-def test_mining_brings_a_node_for_data_and_none_to_train_and_leaves_none(story: list[dict[str, Any]]) -> None:
+def test_a_small_mining_brings_one_node_for_data_and_none_to_train_and_leaves_none(
+    story: list[dict[str, Any]],
+) -> None:
     events = _between(story, "begin", "mined")
     assert _most(events, "data") == 1
     assert _most(events, "train") == 0
@@ -81,8 +88,50 @@ def test_mining_brings_a_node_for_data_and_none_to_train_and_leaves_none(story: 
     assert {"what": "empty", "after": "mining", "well": True} in story
 
 
+def _part(story: list[dict[str, Any]], before: str, name: str) -> list[dict[str, Any]]:
+    """From the moment when all groups were at zero again after ``before`` to that after ``name``."""
+    start, end = (story.index(_one(story, "empty", after=part)) for part in (before, name))
+    return story[start:end]
+
+
+def test_much_to_embed_brings_all_the_nodes_of_the_data_group_and_leaves_none(
+    story: list[dict[str, Any]],
+) -> None:
+    events = _part(story, "mining", "embedding")
+    assert _most(events, "data") == 3
+    assert _most(events, "train") == 0
+    assert _one(story, "embedded", name="many")["texts"] == 52_000
+    assert _one(story, "empty", after="embedding")["well"]
+
+
+def test_a_large_index_brings_its_nodes_first_and_leaves_none(story: list[dict[str, Any]]) -> None:
+    events = _part(story, "embedding", "large_index")
+    assert _most(events, "data") == 3
+    waits = next(event["text"] for event in events if "waits for" in event.get("text", ""))
+    asked = r"mining waits for 3 x \(2 CPU\): the cluster has [12] of 3, "
+    assert re.match(asked + r"to be added by group data, for \d+ s so far", waits), waits
+    # The same pairs, whatever the number of shards.
+    assert _one(story, "indexed")["candidates"] == _one(story, "mined")["candidates"]
+    assert _one(story, "empty", after="large_index")["well"]
+
+
+def test_a_wait_for_a_gpu_names_what_is_missing_and_embedding_goes_to_the_group_that_it_names(
+    story: list[dict[str, Any]],
+) -> None:
+    events = _part(story, "large_index", "gpus")
+    said = [event["text"] for event in events if event["what"] == "said"]
+    asked = r"a look at a GPU waits for 1 x \(1 GPU\) on nodes with xalign/pool=train: "
+    assert re.match(asked + r"the cluster has 0 of 1, to be added by group train, for \d+ s so far", said[0])
+    assert re.match(r"a look at a GPU has 1 x \(1 GPU\) on nodes .* after \d+ s", said[-1])
+    until = events.index(_one(story, "has a GPU"))
+    assert _most(events[:until], "train") == 1
+    assert _most(events[until:], "train") == 2
+    assert _one(story, "embedded", name="gpus")["texts"] == 5000
+    assert _one(story, "empty", after="gpus")["well"]
+
+
 def test_training_waits_for_its_nodes_says_so_and_leaves_none(story: list[dict[str, Any]]) -> None:
-    events = _between(story, "mined", "trained")
+    events = _part(story, "gpus", "training")
     assert _most(events, "train") == 2
     said = [event["text"] for event in events if event["what"] == "said"]
     waits = next(text for text in said if "waits for" in text)

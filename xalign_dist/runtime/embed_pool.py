@@ -14,7 +14,8 @@ from xalign_dist.config import EncoderConfig, RuntimeConfig
 from xalign_dist.encoder import Embedder, load_encoder
 from xalign_dist.records import Float32
 from xalign_dist.runtime.faults import for_workers, users_errors
-from xalign_dist.runtime.session import Resources, sliver
+from xalign_dist.runtime.resources import Resources
+from xalign_dist.runtime.session import sliver
 
 SLICE_TEXTS = 1024
 

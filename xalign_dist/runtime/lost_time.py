@@ -69,13 +69,13 @@ class Begun:
     """Which pieces of work are under way, as files that all nodes see: a piece begun twice was lost once.
 
     Args:
-        folder: an existing one that all nodes see.
+        folder: one that all nodes see.
     """
 
     def __init__(self, folder: Path) -> None:
         # Of this command alone: what a killed one left behind says nothing about this one's losses.
         self.folder = folder / f".begun-{uuid.uuid4().hex[:12]}"
-        self.folder.mkdir()
+        self.folder.mkdir(parents=True)
 
     def begin(self, piece: int) -> float:
         """Seconds since ``piece`` was begun before, and lost; 0: it was not."""

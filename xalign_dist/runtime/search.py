@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import ray
 
 from xalign_dist.config import MiningConfig, RuntimeConfig
+from xalign_dist.errors import Preempted
 from xalign_dist.mining.local import LocalSearch
 from xalign_dist.mining.plan import takes_flat
-from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.shards import Say, ShardPool, shard_pool
+from xalign_dist.runtime.waiting import wait_for
 
 Search = LocalSearch | ShardPool
+
+PATIENCE = 600.0
+"""Seconds that an index waits for more nodes than there are; with what has come by then it goes on."""
 
 
 def stands_alone(runtime: RuntimeConfig) -> bool:
@@ -35,7 +41,7 @@ def neighbour_search(
     """Search in this process where it has one machine and every search is exact; else a pool of shards.
 
     Several shards on one machine would share its cores and its memory, and each search would be done
-    once for each direction.
+    once for each direction. On a cluster that grows, an index that is worth it brings nodes first.
 
     Args:
         settings: ``mining`` of the config; with ``shards`` set there are always actors.
@@ -45,10 +51,33 @@ def neighbour_search(
         alone: there is one machine only.
         say: as of :func:`shard_pool`.
     """
+    rows = list(rows)
     exact = all(takes_flat(count, settings.recall, settings.index) for count in rows)
     if alone and exact and settings.shards is None:
         yield LocalSearch()
         return
-    count = resources().shards(settings.shards)
+    found = resources().now()
+    bring_nodes(found, max(rows, default=0), say)
+    count = found.shards(settings.shards)
     with shard_pool(folder, count, settings.index, settings.recall, say=say) as pool:
         yield pool
+
+
+def bring_nodes(resources: Resources, rows: int, say: Say, patience: float = PATIENCE) -> None:
+    """Wait for the nodes that an index of ``rows`` vectors is worth, at most ``patience`` seconds.
+
+    Shards stay on the node where they start, so that the nodes have to be there before.
+    """
+    demand = resources.index_demand(rows)
+    if demand is None:
+        return
+    enough = threading.Event()
+    timer = threading.Timer(patience, enough.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        wait_for(demand, say, enough)
+    except Preempted:
+        say(f"not all of {demand} came within {patience:.0f} s: mining goes on with the nodes that are there")
+    finally:
+        timer.cancel()

@@ -11,7 +11,6 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xalign_dist.config import RuntimeConfig
 from xalign_dist.errors import ResourceError
-from xalign_dist.runtime.demand import Demand
 from xalign_dist.runtime.logs import ray_log_to
-from xalign_dist.runtime.waiting import check_training, node_groups, wait_for
+from xalign_dist.runtime.resources import Resources as Resources
+from xalign_dist.runtime.resources import cluster_resources as cluster_resources
+from xalign_dist.runtime.waiting import check_training
 
 # Ray's sockets live under the temp dir, and a Unix socket path may have 107 bytes.
 _TEMP_ROOT_LIMIT = 40
@@ -46,64 +46,6 @@ _QUIET = {
     "RAY_worker_niceness": "0",
     "TOKENIZERS_PARALLELISM": "true",
 }
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the cluster can give.
-
-    Attributes:
-        cpus: over all nodes.
-        gpus: over all nodes.
-        nodes: those that have CPUs; at least one.
-        least_cpus: to wait for, where nodes come and go (see :meth:`now`); 0: what is here stays as it is.
-    """
-
-    cpus: int
-    gpus: int
-    nodes: int
-    least_cpus: int = 0
-
-    def now(self) -> Resources:
-        """What is there at this moment, of a cluster that was joined: asked at the start of each stage.
-
-        An autoscaler may have taken all nodes away meanwhile; then this waits for the first ones. Without
-        one it takes what there is.
-
-        Raises:
-            ResourceError: no node can ever come.
-        """
-        if not self.least_cpus:
-            return self
-        cpus = ray.cluster_resources().get("CPU", 0)
-        if cpus < self.least_cpus and (cpus < 1 or node_groups() != []):
-            wait_for(Demand("this stage", self.least_cpus, {"CPU": 1.0}, setting="runtime.min_cpus"))
-        return cluster_resources(self.least_cpus)
-
-    def threads(self, actors: int) -> int | None:
-        """Cores of each of ``actors`` that are spread over the nodes; None: they have GPUs.
-
-        No more than one node has, and no more than the actor's share of all.
-        """
-        return None if self.gpus else max(1, min(self.cpus // self.nodes, self.cpus // actors))
-
-    def embed_actors(self, config: RuntimeConfig) -> int:
-        """Embedding actors: as configured, else one per GPU, else one per 8 CPUs.
-
-        Without GPUs a few fat actors beat many thin ones, because one forward pass
-        already uses all the cores that torch is given.
-        """
-        if config.embed_actors is not None:
-            return config.embed_actors
-        return max(1, self.gpus or self.cpus // 8)
-
-    def embed_gpus(self, config: RuntimeConfig) -> float:
-        """GPU share of one embedding actor: that of a training worker where it is part of one, else one."""
-        return min(1.0, config.gpus_per_worker or 1.0) if self.gpus else 0.0
-
-    def shards(self, configured: int | None) -> int:
-        """Index shards: as configured, else two per node (one laptop: 2)."""
-        return configured or max(2, 2 * self.now().nodes)
 
 
 @contextlib.contextmanager
@@ -264,16 +206,6 @@ def _check(path: Path, named: Path, remedy: str) -> None:
 @ray.remote(num_cpus=0)
 def _sees(path: str) -> bool:
     return Path(path).exists()
-
-
-def cluster_resources(least_cpus: int = 0) -> Resources:
-    """Totals over the connected cluster's live nodes; ``least_cpus`` as in :class:`Resources`."""
-    total = ray.cluster_resources()
-    # A head that is to take no work has no CPUs.
-    nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
-    return Resources(
-        max(1, int(total.get("CPU", 1))), int(total.get("GPU", 0)), max(1, len(nodes)), least_cpus
-    )
 
 
 def dashboard_url() -> str | None:

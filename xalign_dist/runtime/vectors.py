@@ -28,7 +28,7 @@ from xalign_dist.encoder import Encoder, embed_texts, embed_views, load_encoder
 from xalign_dist.errors import DataError, XalignError
 from xalign_dist.records import Float32, text_keys
 from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
-from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.vector_store import VectorStore, block_files, block_path, open_store, read_block
 
 BLOCK_TEXTS = 2048
@@ -185,24 +185,25 @@ def _run_pool(
     resources: Resources,
     progress: Progress | None,
 ) -> None:
-    resources = resources.now()
-    actors = min(resources.embed_actors(runtime), len(missing))
-    threads = resources.threads(actors)
-    ds = ray.data.from_items([{"block": i, "texts": texts} for i, texts in missing.items()])
+    pool = resources.now().pool(runtime, len(missing))
+    # A block each from the start: a task of Data's own would find no CPU where every node is full of actors.
+    items = [{"block": i, "texts": texts} for i, texts in missing.items()]
+    ds = ray.data.from_items(items, override_num_blocks=len(items))
     settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
     with warnings.catch_warnings():
         # Of max_restarts: Ray Data has no named parameter for it yet (2.60).
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        done = ds.repartition(len(missing)).map_batches(
+        done = ds.map_batches(
             _BlockEmbedder,
-            fn_constructor_args=(settings, str(home.absolute()), threads),
+            fn_constructor_args=(settings, str(home.absolute()), pool.threads),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.
-            num_cpus=0 if resources.gpus else 0.5,
-            num_gpus=resources.embed_gpus(runtime),
+            # Those that have no node yet wait for one, while the others work.
+            compute=ray.data.ActorPoolStrategy(size=pool.actors),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
             # On one machine a crashed worker would crash again; on several, another node takes over.
-            max_restarts=-1 if resources.nodes > 1 else 0,
+            max_restarts=-1 if pool.moves else 0,
+            **({"label_selector": dict(pool.labels)} if pool.labels else {}),
         )
     with users_errors():
         for batch in done.iter_batches(batch_size=None):

@@ -111,12 +111,6 @@ def check_training(runtime: RuntimeConfig) -> None:
         refuse(demand, live, node_groups())
 
 
-def reachable_gpus() -> int:
-    """GPUs that there are, or that the groups may grow to."""
-    one = Demand("a GPU", 1, {"GPU": 1.0})
-    return max(room(one, _nodes()), room(one, node_groups() or []))
-
-
 def _nodes(free: bool = False) -> list[Group]:
     """The live nodes, each a group of its own; with ``free``, what nobody has reserved on them.
 
@@ -149,8 +143,11 @@ def node_groups() -> list[Group] | None:
     head = next((n["NodeID"] for n in ray.nodes() if n["Alive"] and _HEAD in n["Resources"]), None)
     if head is None:
         return None
+    context = ray.get_runtime_context()
+    port = context.gcs_address.rpartition(":")[2]
+    if context.get_node_id() == head:
+        return _groups_here(port)
     there = NodeAffinitySchedulingStrategy(head, soft=False)
-    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
     asked = _read_groups.options(scheduling_strategy=there).remote(port)
     try:
         found: list[Group] | None = ray.get(asked, timeout=_PROBE_SECONDS)
@@ -160,8 +157,7 @@ def node_groups() -> list[Group] | None:
     return found
 
 
-@ray.remote(num_cpus=0)
-def _read_groups(port: str) -> list[Group] | None:
+def _groups_here(port: str) -> list[Group] | None:
     """On the head, whose Ray listens at ``port``. One without /proc is no cloud's, and has no autoscaler."""
     if not _PROC.is_dir():
         return []
@@ -171,7 +167,14 @@ def _read_groups(port: str) -> list[Group] | None:
     file = next((w.partition("=")[2] for w in command if w.startswith("--autoscaling-config=")), "")
     if not file or file == "None":
         return []
-    return parse_groups(Path(file).expanduser().read_text("utf-8"))
+    try:
+        return parse_groups(Path(file).expanduser().read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        _log.warning("%s: the groups of the cluster cannot be read (%s)", file, str(err).splitlines()[0])
+        return None
+
+
+_read_groups = ray.remote(num_cpus=0)(_groups_here)
 
 
 def _autoscaler(port: str) -> list[str] | None:

@@ -9,7 +9,7 @@ import pytest
 from xalign_dist.config import RuntimeConfig, load_config
 from xalign_dist.errors import ResourceError
 from xalign_dist.runtime.demand import Demand, Group, reach, refuse, training_demand
-from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.waiting import parse_groups
 
 REPO = Path(__file__).parents[3]
