@@ -26,7 +26,7 @@ WOERTER = ["Haus", "Fluss", "Brief", "Fenster", "Garten", "Straße", "Mutter", "
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     # The GPU is a name here, as for the autoscaler: it keeps such nodes for those who ask for them.
-    groups = {"data": ({"CPU": 2}, 3), "train": ({"CPU": 1, "GPU": 1}, 2)}
+    groups = {"data": ({"CPU": 3}, 3), "train": ({"CPU": 1, "GPU": 1}, 2)}
     with autoscaling_head(groups, idle_seconds=6) as found:
         yield found
 
