@@ -17,13 +17,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 MODEL = "builtin:e5-small?layers=1"
 STEPS = 60
+LINE = threading.Lock()
 TEXTS = 52_000
 """26 blocks: by eights, work for three actors."""
 
 
 def say(what: str, **more: Any) -> None:
-    """One line for the test."""
-    print(json.dumps({"what": what, **more}), flush=True)
+    """One line for the test; two threads say something."""
+    with LINE:
+        print(json.dumps({"what": what, **more}), flush=True)
 
 
 def watch(address: str, done: threading.Event) -> None:
