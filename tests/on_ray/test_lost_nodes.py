@@ -58,8 +58,9 @@ def test_each_shard_that_was_lost_is_told_with_its_time(story: dict[str, dict[st
     # Six actors spread over three nodes, of which one is left.
     assert 1 <= len(mined["losses"]) <= 5
     assert len({loss["shard"] for loss in mined["losses"]}) == len(mined["losses"])
+    assert max(loss["seconds"] for loss in mined["losses"]) > 0.1, "an actor starts, and opens its shard"
     for loss in mined["losses"]:
-        assert 0.1 < loss["seconds"] < mined["seconds"]
+        assert 0 <= loss["seconds"] < mined["seconds"]
         assert loss["text"] == (
             f"index shard {loss['shard']} of 6 was lost and opened again from disk: {loss['seconds']:.1f} s "
             "until its answer came"

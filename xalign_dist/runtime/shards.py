@@ -96,7 +96,6 @@ class ShardPool:
         self._speeds: dict[tuple[str, int], Speed] = {}
         self._kept: set[Path] = set()
         self._lives: set[str] = set()
-        self._answered = 0.0
 
     def __call__(self, query_ND: Float32, base_MD: Float32, k: int) -> Neighbours:
         """The ``k`` rows of ``base_MD`` nearest to each query, over all shards.
@@ -181,10 +180,7 @@ class ShardPool:
         return block, merge_topk([lists for lists, _ in answers], k)
 
     def _note_losses(self, lives: list[str], asked: float) -> None:
-        now = time.monotonic()
-        # What was waited for earlier blocks is not lost with this one.
-        seconds = now - max(asked, self._answered)
-        self._answered = now
+        seconds = time.monotonic() - asked
         for number, life in enumerate(lives, 1):
             if life and life not in self._lives:
                 self._lives.add(life)
