@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FAISS  ?= cpu
 STAMP  := $(VENV)/.installed
 
-.PHONY: quickstart test test-all test-core test-ray check format install clean
+.PHONY: quickstart test test-all test-here test-ray check format install clean
 
 quickstart: install
 	$(BIN)/xalign quickstart --out runs/quickstart
@@ -18,11 +18,11 @@ test-all: install
 	$(BIN)/python -m pytest
 
 # Its two halves, which may run side by side.
-test-core: install
-	$(BIN)/python -m pytest tests/unit tests/parity tests/golden
+test-here: install
+	$(BIN)/python -m pytest tests/e2e tests/golden tests/parity tests/unit
 
 test-ray: install
-	$(BIN)/python -m pytest tests/e2e tests/on_ray
+	$(BIN)/python -m pytest tests/on_ray
 
 check: install
 	$(BIN)/ruff check .
