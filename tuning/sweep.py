@@ -15,6 +15,7 @@ from ray import tune
 from tuning import algorithms
 from tuning.guard import BUDGET, Guard, arm, read_state
 from tuning.lines import Population, Stages, leg
+from tuning.losses import Losses
 from tuning.records import Record, Records, trial_name
 from tuning.space import Space, override
 from tuning.summary import Trial
@@ -195,7 +196,7 @@ class Sweep:
                 storage_path=str(self.root),
                 verbose=0,
                 stop=Guard(guard, self.space.metric),
-                callbacks=[Guard(guard, self.space.metric), *self._loggers()],
+                callbacks=[Guard(guard, self.space.metric), Losses(), *self._loggers()],
                 failure_config=tune.FailureConfig(max_failures=self.limits.retries),
             )
             tuner = tune.Tuner(work, param_space=param_space, tune_config=config, run_config=run)

@@ -44,6 +44,11 @@ def test_embedding_ends_with_every_text_and_the_right_vectors(story: dict[str, d
     assert embedded["texts"] == 12000
     assert embedded["apart"] < 1e-4
     assert embedded["left"] == 1
+    # The blocks that two of three actors had under way; one that was begun twice waited for its node's death.
+    assert 1 <= len(embedded["losses"]) <= 6
+    for loss in embedded["losses"]:
+        assert 0.1 < loss["seconds"] < embedded["seconds"]
+        assert f"begun again {loss['seconds']:.1f} s after" in loss["text"]
 
 
 def test_mining_finds_the_same_neighbours(story: dict[str, dict[str, Any]]) -> None:
@@ -75,3 +80,7 @@ def test_a_sweep_runs_the_lost_trials_again_and_no_other(story: dict[str, dict[s
     # Four of the six that ran were on the nodes that went.
     assert 8 + 1 <= swept["starts"] <= 8 + 4
     assert swept["left"] == 1
+    assert len(swept["losses"]) == swept["starts"] - 8
+    for loss in swept["losses"]:
+        assert 0 < loss["seconds"] < swept["seconds"]
+        assert loss["text"].startswith(f"trial {loss['trial']} lost its process or node after")

@@ -7,7 +7,7 @@ import shutil
 import time
 import uuid
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,14 @@ class TrainingTime:
             seconds=round(seconds, 2),
             seconds_without_training=round(still, 2),
         )
+
+
+def lost_pieces(seconds: Iterable[float]) -> None:
+    """Tell of each piece of embedding that was begun twice; ``seconds`` as :meth:`Begun.begin` gave them."""
+    for one in seconds:
+        if one:
+            text = f"embedding: a block of texts was begun again {one:.1f} s after it was begun first"
+            lost(text, seconds=round(float(one), 2))
 
 
 class Begun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from xalign_dist.config import EncoderConfig, RuntimeConfig
 from xalign_dist.encoder import Embedder, load_encoder
 from xalign_dist.errors import XalignError
 from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
+from xalign_dist.runtime.lost_time import Begun, lost_pieces
 from xalign_dist.runtime.session import Resources
 from xalign_dist.runtime.vectors import EmbedJob
 from xalign_dist.scoring.buckets import VectorBuckets
@@ -86,9 +88,15 @@ class _BucketEmbedder:
     """One actor of the pool. The encoder is loaded at the first bucket, so that an error says why."""
 
     def __init__(
-        self, settings: dict[str, Any], staged: Staged, store: VectorBuckets, threads: int | None
+        self,
+        settings: dict[str, Any],
+        staged: Staged,
+        store: VectorBuckets,
+        threads: int | None,
+        begun: Begun,
     ) -> None:
         self.settings, self.staged, self.store, self.threads = settings, staged, store, threads
+        self.begun = begun
 
     @functools.cached_property
     def embed(self) -> Embedder:
@@ -99,17 +107,19 @@ class _BucketEmbedder:
         return Embedder(load_encoder(self.settings["model"], config), self.settings["batch"])
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows, faults = [], []
+        rows, faults, lost = [], [], []
         for number in batch["item"].tolist():
+            lost.append(self.begun.begin(number))
             try:
                 texts = dict.fromkeys(t for some in self.staged.texts(number) for t in some)
                 rows.append(self.store.write(number, list(texts), self.embed))
+                self.begun.end(number)
                 faults.append("")
             except XalignError as err:
                 # Ray Data passes on only the text of an error in an actor, so it travels as data.
                 rows.append(0)
                 faults.append(pack_error(err))
-        return {"rows": np.array(rows), "fault": np.array(faults)}
+        return {"rows": np.array(rows), "fault": np.array(faults), "lost": np.array(lost)}
 
 
 def embed_buckets(
@@ -132,12 +142,13 @@ def embed_buckets(
     actors = min(resources.embed_actors(runtime), len(missing))
     threads = resources.threads(actors)
     settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
+    begun = Begun(store.folder)
     with warnings.catch_warnings():
         # Of max_restarts: Ray Data has no named parameter for it yet (2.60).
         warnings.simplefilter("ignore", RayDeprecationWarning)
         done = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             _BucketEmbedder,
-            fn_constructor_args=(settings, staged, store, threads),
+            fn_constructor_args=(settings, staged, store, threads, begun),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=actors),
             # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.
@@ -145,8 +156,9 @@ def embed_buckets(
             num_gpus=resources.embed_gpus(runtime),
             max_restarts=-1 if resources.nodes > 1 else 0,
         )
-    with users_errors():
+    with contextlib.closing(begun), users_errors():
         for batch in done.iter_batches(batch_size=None):
+            lost_pieces(batch["lost"])
             for fault in filter(None, batch["fault"]):
                 raise unpack_error(str(fault))
             advance(int(np.sum(batch["rows"])))

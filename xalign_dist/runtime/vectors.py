@@ -7,6 +7,7 @@ corpus that grew only what is new.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -28,6 +29,7 @@ from xalign_dist.encoder import Encoder, embed_texts, embed_views, load_encoder
 from xalign_dist.errors import DataError, XalignError
 from xalign_dist.records import Float32, text_keys
 from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
+from xalign_dist.runtime.lost_time import Begun, lost_pieces
 from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.vector_store import VectorStore, block_files, block_path, open_store, read_block
 
@@ -79,8 +81,8 @@ class _BlockEmbedder:
     as a dead actor without its reason.
     """
 
-    def __init__(self, job: dict[str, Any], folder: str, threads: int | None) -> None:
-        self.job, self.folder, self.threads = job, Path(folder), threads
+    def __init__(self, job: dict[str, Any], folder: str, threads: int | None, begun: Begun) -> None:
+        self.job, self.folder, self.threads, self.begun = job, Path(folder), threads, begun
         self.view_layer, self.batch = job["view_layer"], job["batch"]
 
     @functools.cached_property
@@ -91,16 +93,18 @@ class _BlockEmbedder:
         return load_encoder(self.job["model"], EncoderConfig.model_validate(self.job["encoder"]))
 
     def __call__(self, blocks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows, faults = [], []
+        rows, faults, lost = [], [], []
         for block, texts in zip(blocks["block"], blocks["texts"], strict=True):
+            lost.append(self.begun.begin(int(block)))
             try:
                 rows.append(self._one(int(block), list(texts)))
+                self.begun.end(int(block))
                 faults.append("")
             except XalignError as err:
                 # Ray Data passes on only the text of an error in an actor, so it travels as data.
                 rows.append(0)
                 faults.append(pack_error(err))
-        return {"rows": np.array(rows), "fault": np.array(faults)}
+        return {"rows": np.array(rows), "fault": np.array(faults), "lost": np.array(lost)}
 
     def _one(self, block: int, texts: list[str]) -> int:
         columns = {"key": pa.array(text_keys(texts))}
@@ -190,12 +194,13 @@ def _run_pool(
     items = [{"block": i, "texts": texts} for i, texts in missing.items()]
     ds = ray.data.from_items(items, override_num_blocks=len(items))
     settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
+    begun = Begun(home.absolute())
     with warnings.catch_warnings():
         # Of max_restarts: Ray Data has no named parameter for it yet (2.60).
         warnings.simplefilter("ignore", RayDeprecationWarning)
         done = ds.map_batches(
             _BlockEmbedder,
-            fn_constructor_args=(settings, str(home.absolute()), pool.threads),
+            fn_constructor_args=(settings, str(home.absolute()), pool.threads, begun),
             batch_size=1,
             # Those that have no node yet wait for one, while the others work.
             compute=ray.data.ActorPoolStrategy(size=pool.actors),
@@ -205,8 +210,9 @@ def _run_pool(
             max_restarts=-1 if pool.moves else 0,
             **({"label_selector": dict(pool.labels)} if pool.labels else {}),
         )
-    with users_errors():
+    with contextlib.closing(begun), users_errors():
         for batch in done.iter_batches(batch_size=None):
+            lost_pieces(batch["lost"])
             for fault in filter(None, batch["fault"]):
                 raise unpack_error(str(fault))
             if progress is not None:
