@@ -14,10 +14,9 @@ in its text:
 - GPU nodes: embedding is taken as GPU_TEXTS texts/s a GPU, which is NOT measured here; search runs on
   their cores;
 - the command maps the vectors of both sides from its disk (3 kB a sentence with a second view: 60 GB for
-  10M x 10M, 6 TB for 1B x 1B) and holds texts, keys and neighbour lists in memory, about 0.6 kB a sentence,
-  which is not in the table's GB a node: up to 100M x 100M fits one of these machines. 1B x 1B is the cost
-  of the work; one command cannot hold its lists. Split by topic or date (``corpora.mining_group``) it needs
-  less work, and finds only what lies in one group;
+  10M x 10M, 6 TB for 1B x 1B) and holds texts, keys and neighbour lists in its memory, which is NOT in the
+  table's GB a node: the figures are the cost of the work, not a promise that one command holds it. Split by
+  topic or date (``corpora.mining_group``) it needs less work, and finds only what lies in one group;
 - nodes: the least whose memory (half of it) holds the larger side's index, or as many as are named.
 """
 

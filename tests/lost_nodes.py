@@ -91,7 +91,7 @@ def embedding(nodes: Nodes, home: Path) -> None:
 
     from xalign_dist.config import EncoderConfig, RuntimeConfig
     from xalign_dist.encoder import embed_texts, load_encoder
-    from xalign_dist.runtime.session import cluster_resources
+    from xalign_dist.runtime.resources import cluster_resources
     from xalign_dist.runtime.vectors import EmbedJob, embed_corpus
 
     texts = [f"word {n} of {n * 7919 % 10007}" for n in range(12000)]

@@ -19,7 +19,7 @@ from xalign_dist.errors import DataError
 from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.context import RunContext, open_run
 from xalign_dist.pipeline.corpus import Corpus
-from xalign_dist.pipeline.evaluate import retrieval_accuracy
+from xalign_dist.pipeline.evaluate import check_suite, retrieval_accuracy
 from xalign_dist.pipeline.rounds import ADAPTIVE, embed, find_pairs, one_round, prepare
 from xalign_dist.pipeline.rundir import RunDir
 from xalign_dist.runtime.faults import for_workers
@@ -51,8 +51,10 @@ def prepare_shared(context: RunContext, judged: bool = True) -> Corpus:
         judged: whether trials are compared on the development pairs.
 
     Raises:
-        DataError: there are no development pairs to judge trials by.
+        ConfigError: a fault in the suite.
+        DataError: a fault in its tables; there are no development pairs to judge trials by.
     """
+    check_suite(context.config)
     corpus = prepare(context)
     if judged and not corpus.dev.num_rows:
         raise DataError(

@@ -24,10 +24,10 @@ from xalign_dist.pipeline.corpus import Sides
 from xalign_dist.pipeline.files import mine_files
 from xalign_dist.pipeline.mine import mine_pair
 from xalign_dist.records import SENTENCE, text_keys
+from xalign_dist.runtime.resources import cluster_resources
 from xalign_dist.runtime.search import neighbour_search
-from xalign_dist.runtime.session import cluster_resources
 from xalign_dist.runtime.shards import ShardPool
-from xalign_dist.runtime.vectors import VectorStore
+from xalign_dist.runtime.vector_store import VectorStore
 
 MODEL = "builtin:e5-small?layers=5"
 THINGS = ("house", "tree", "river", "letter", "window", "garden", "bird", "road", "table", "song")

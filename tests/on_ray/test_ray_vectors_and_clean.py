@@ -16,7 +16,7 @@ from xalign_dist.pipeline.clean import clean
 from xalign_dist.records import SENTENCE
 from xalign_dist.runtime import vectors
 from xalign_dist.runtime.embed_pool import embed_pool
-from xalign_dist.runtime.session import cluster_resources
+from xalign_dist.runtime.resources import cluster_resources
 from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
 
 MODEL = "builtin:e5-small?layers=1"

@@ -13,7 +13,13 @@ from xalign_dist.errors import ConfigError
 from xalign_dist.evaluation.metrics import GROUP_NAMES, lower_is_better
 from xalign_dist.evaluation.run import EvaluationResult
 from xalign_dist.evaluation.scores import MIN_TEST_ITEMS, ItemScores
-from xalign_dist.evaluation.significance import crossed_bootstrap, holm, paired_interval, paired_permutation
+from xalign_dist.evaluation.significance import (
+    crossed_bootstrap,
+    holm,
+    paired_interval,
+    paired_permutation,
+    same_items,
+)
 
 FINEST_PER_ROW = 40
 
@@ -177,7 +183,7 @@ def _compare(
     )
     if not clusters:
         return replace(row, note="not tested: the metric is not made of items")
-    if not all(_same_items(one, two) for one, two in zip(a, b, strict=True)):
+    if not all(same_items(one, two) for one, two in zip(a, b, strict=True)):
         # E.g. the precision of mining where one of them mined nothing in a language.
         return replace(row, note="not tested: undefined for one of the two on a language pair or an item")
     if clusters < MIN_TEST_ITEMS:
@@ -190,13 +196,6 @@ def _compare(
     low, high = paired_interval(a[0], b[0], resamples=cfg.bootstrap, confidence=cfg.confidence, seed=seed)
     p = paired_permutation(a[0], b[0], permutations=cfg.permutations, seed=seed, finest=finest)
     return replace(row, low=low, high=high, p=p)
-
-
-def _same_items(ours: Sequence[ItemScores], theirs: Sequence[ItemScores]) -> bool:
-    return len(ours) == len(theirs) and all(
-        np.array_equal(np.unique(one.clusters_N), np.unique(two.clusters_N))
-        for one, two in zip(ours, theirs, strict=True)
-    )
 
 
 def _cluster_count(parts: Sequence[ItemScores]) -> int:

@@ -198,12 +198,16 @@ def _sums(parts: Sequence[ItemScores]) -> Float64:
     return cluster_sums(parts)
 
 
-def _paired_sums(ours: Sequence[ItemScores], theirs: Sequence[ItemScores]) -> tuple[Float64, Float64]:
-    same = len(ours) == len(theirs) and all(
+def same_items(ours: Sequence[ItemScores], theirs: Sequence[ItemScores]) -> bool:
+    """Whether two models have scores of the same clusters in the same language pairs."""
+    return len(ours) == len(theirs) and all(
         a.reduce == b.reduce and np.array_equal(np.unique(a.clusters_N), np.unique(b.clusters_N))
         for a, b in zip(ours, theirs, strict=True)
     )
-    if not same:
+
+
+def _paired_sums(ours: Sequence[ItemScores], theirs: Sequence[ItemScores]) -> tuple[Float64, Float64]:
+    if not same_items(ours, theirs):
         raise DataError("two models were not measured on the same items", "evaluate both on one suite")
     return _sums(ours), _sums(theirs)
 

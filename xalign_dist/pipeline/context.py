@@ -13,7 +13,8 @@ from xalign_dist.pipeline.manifest import Manifest
 from xalign_dist.pipeline.remote import Mirror
 from xalign_dist.pipeline.rundir import RunDir, is_uri
 from xalign_dist.runtime.logs import EVENTS_FILE, events
-from xalign_dist.runtime.session import Resources, check_visible, dashboard_url, ray_session
+from xalign_dist.runtime.resources import Resources
+from xalign_dist.runtime.session import check_visible, dashboard_url, ray_session
 
 SHARED_OUT = "put --out on a file system that every node mounts (/shared in cluster/)"
 SHARED_SCRATCH = (

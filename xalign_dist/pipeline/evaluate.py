@@ -39,7 +39,7 @@ from xalign_dist.pipeline.score import PAIRS_FILE
 from xalign_dist.pipeline.truth import Truth, audit_metrics, mining_metrics
 from xalign_dist.records import ENGLISH, EmbedFn, Metric, text_keys
 from xalign_dist.runtime.embed_pool import embed_pool
-from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.resources import Resources
 from xalign_dist.scoring import read_audit
 
 ADAPTIVE, INFONCE, INITIAL, STATIC = "adaptive", "infonce", "initial", "static"
@@ -76,18 +76,12 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
         }
         wanted = {ADAPTIVE, *config.evaluation.baselines}
         models = {n: m for n, m in models.items() if n in wanted and (n != INFONCE or Path(m).exists())}
+        states = None
+        if _asks_for_words(suite):
+            states = {name: encoder_word_states(load_encoder(model)) for name, model in models.items()}
         with _embedders(context, models, corpus, suite, advance) as embedders:
-            result = evaluate(
-                embedders,
-                suite,
-                config.evaluation,
-                config.seed,
-                config.rounds.count,
-                {name: encoder_word_states(load_encoder(m)) for name, m in models.items()}
-                if _asks_for_words(suite)
-                else None,
-                system_miner(config.mining, config.seed),
-            )
+            settings, miner = config.evaluation, system_miner(config.mining, config.seed)
+            result = evaluate(embedders, suite, settings, config.seed, config.rounds.count, states, miner)
             _write_pictures(context, suite, embedders)
         known = [] if truth is None else _known_truth(context, truth)
         write_metrics([*result.metrics, *known], str(run.metrics))
@@ -128,15 +122,16 @@ def _asks_for_words(suite: Suite) -> bool:
     return any(task.task == "word_alignment" for task in suite.tasks)
 
 
-def check_suite(path: str) -> None:
-    """Read the suite and every table that it names, so that a fault shows before hours of training.
+def check_suite(config: RunConfig) -> None:
+    """Read the configured suite and every table that it names: a fault shows before hours of training.
 
     Raises:
         ConfigError: a fault in the suite.
         DataError: a missing file, column or language.
     """
-    for task in load_suite(path).tasks:
-        TASKS[task.task].load(task)
+    if config.evaluation.suite is not None:
+        for task in load_suite(config.evaluation.suite).tasks:
+            TASKS[task.task].load(task)
 
 
 def run_suite(config: RunConfig, corpus: Corpus, root: Path) -> Suite:

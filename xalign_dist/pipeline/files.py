@@ -26,9 +26,10 @@ from xalign_dist.pipeline.mine import announce, mine_pair
 from xalign_dist.pipeline.rundir import local_only
 from xalign_dist.records import ORIGIN_PARALLEL, SCORED_PAIR
 from xalign_dist.runtime.logs import EVENTS_FILE, events
+from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.scoring import embed_buckets
 from xalign_dist.runtime.search import neighbour_search, stands_alone
-from xalign_dist.runtime.session import Resources, check_visible, ray_session
+from xalign_dist.runtime.session import check_visible, ray_session
 from xalign_dist.runtime.vector_store import VectorStore
 from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
 from xalign_dist.scoring import AuditEntry, write_audit

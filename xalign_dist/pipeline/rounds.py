@@ -39,8 +39,7 @@ ADAPTIVE, INFONCE = "adaptive", "infonce"
 
 def run_all(config: RunConfig, out: str, screen: Screen, truth: Truth | None = None) -> Path:
     """Run every stage of ``config`` into ``out``; finished stages are skipped. Returns the run directory."""
-    if config.evaluation.suite is not None:
-        check_suite(config.evaluation.suite)
+    check_suite(config)
     with open_run(config, out, screen) as context:
         corpus = prepare(context)
         reference = embed(context, corpus, config.scoring.reference, "embed with the reference encoder")

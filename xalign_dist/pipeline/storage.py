@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from xalign_dist.corpora.places import locate, reason_of
 from xalign_dist.errors import DataError, DependencyError, OutputError
+from xalign_dist.training.storage import storage_faults
 
 T = TypeVar("T")
 _LONGEST_WAIT = 20.0
@@ -46,7 +46,7 @@ class ObjectStore:
         except DataError as err:
             raise OutputError(err.problem, "use a folder or a URI such as s3://bucket/run") from None
         self._fs.use_listings_cache = False
-        self._faults = _faults()
+        self._faults = storage_faults()
 
     def read(self, name: str) -> bytes | None:
         """A small object; None: there is none."""
@@ -102,15 +102,6 @@ class ObjectStore:
     def _passes(self, err: BaseException) -> bool:
         lasting = isinstance(err, _LASTING) or type(err).__name__ in _LASTING_NAMES
         return isinstance(err, self._faults) and not lasting
-
-
-def _faults() -> tuple[type[Exception], ...]:
-    """What a store raises: botocore's own errors are no OSErrors."""
-    try:
-        botocore: Any = importlib.import_module("botocore.exceptions")
-    except ImportError:
-        return (OSError,)
-    return (OSError, botocore.BotoCoreError, botocore.ClientError)
 
 
 def _named(uri: str, err: Exception) -> OutputError:

@@ -21,7 +21,7 @@ from xalign_dist.encoder import Embedder, load_encoder
 from xalign_dist.errors import XalignError
 from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
 from xalign_dist.runtime.lost_time import Begun, lost_pieces
-from xalign_dist.runtime.session import Resources
+from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.vectors import EmbedJob
 from xalign_dist.scoring.buckets import VectorBuckets
 from xalign_dist.scoring.stage import Staged

@@ -21,8 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from xalign_dist.config import RuntimeConfig
 from xalign_dist.errors import ResourceError
 from xalign_dist.runtime.logs import ray_log_to
-from xalign_dist.runtime.resources import Resources as Resources
-from xalign_dist.runtime.resources import cluster_resources as cluster_resources
+from xalign_dist.runtime.resources import Resources, cluster_resources
 from xalign_dist.runtime.waiting import check_training
 
 # Ray's sockets live under the temp dir, and a Unix socket path may have 107 bytes.

@@ -9,7 +9,8 @@ from ray.exceptions import AuthenticationError
 
 from xalign_dist.config import RuntimeConfig
 from xalign_dist.errors import ResourceError
-from xalign_dist.runtime.session import Resources, join_error, ray_session
+from xalign_dist.runtime.resources import Resources
+from xalign_dist.runtime.session import join_error, ray_session
 
 MISMATCH = """Version mismatch: The cluster was started with:
     Ray: 2.1.0
