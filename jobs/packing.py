@@ -1,13 +1,20 @@
-"""What of a folder is sent with a job: code and configs, no data, no secrets, and not too much."""
+"""What is sent with a job: the working directory without data and secrets, not too much, and our code."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from xalign_dist.errors import ConfigError
+
+CODE = Path(__file__).resolve().parents[1]
+"""Where our packages lie: a clone, or the site-packages of an installation."""
+PACKAGES = ("xalign_dist", "jobs", "tuning")
 
 # Ray keeps the package in the head's memory and refuses it above 512 MiB, after packing it.
 LIMIT_BYTES = 200 * 2**20
@@ -53,8 +60,13 @@ def check_size(folder: Path, limit: int = LIMIT_BYTES) -> None:
     """Refuse to send too much, before anything is packed.
 
     Raises:
-        ConfigError: more than ``limit`` bytes; names the largest files.
+        ConfigError: more than ``limit`` bytes; names the largest files. Or a whole home folder.
     """
+    if folder.resolve() in {Path.home().resolve(), Path(folder.anchor or "/")}:
+        raise ConfigError(
+            f"{folder} would be sent with the job, and it is no project's folder",
+            "change into the folder that holds your configs",
+        )
     files = sorted(packed(folder), key=lambda item: -item[1])
     total = sum(size for _, size in files)
     if total > limit:
@@ -63,6 +75,32 @@ def check_size(folder: Path, limit: int = LIMIT_BYTES) -> None:
             f"{folder}: {_mib(total)} would be sent with the job, at most {_mib(limit)} may be: {largest}",
             "move data out of the folder, or name it in .gitignore or .rayignore",
         )
+
+
+def sent(folder: Path, path: str) -> bool:
+    """Whether a job finds ``path`` (a file, folder or glob, relative to ``folder``) in what is sent."""
+    want = os.path.normpath(path)
+    return any(fnmatch.fnmatchcase(f, want) or f.startswith(f"{want}/") for f, _ in packed(folder))
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A copy of what is sent of ``folder``, and our packages in it, unless it has them; gone afterwards.
+
+    Links that lead out of the folder are left out.
+    """
+    with tempfile.TemporaryDirectory(prefix="xalign-submit-") as home:
+        copy, inside = Path(home), folder.resolve()
+        for name, _ in packed(folder):
+            source = folder / name
+            if source.is_file() and source.resolve().is_relative_to(inside):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, copy / name)
+        for package in PACKAGES:
+            if not (copy / package / "__init__.py").is_file():
+                leave = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(CODE / package, copy / package, dirs_exist_ok=True, ignore=leave)
+        yield copy
 
 
 def _matches(name: str, patterns: list[str]) -> bool:

@@ -13,18 +13,18 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from jobs.packing import EXCLUDES, check_size
+from jobs.arguments import as_sent, check_corpora, check_out, is_yaml, out_of
+from jobs.packing import check_size, staged
 from xalign_dist.errors import ConfigError, ResourceError, XalignError
 from xalign_dist.runtime.session import AUTHENTICATE
 
 VERBS = ("run", "clean", "score", "mine", "train", "encode", "evaluate", "ablate", "sweep")
-REPO = Path(__file__).resolve().parents[1]
 ACTIONS = ("submit", "status", "stop")
 SAFE = {"xalign/market": "!spot"}
 """Nodes on which a driver runs: any but those that may be taken back. Nodes without the label will do."""
@@ -42,6 +42,7 @@ class Submission:
         cpus: reserved for the job's driver (its stages ask for their own).
         memory: bytes reserved for the driver; None: none.
         labels: of the node on which the driver runs.
+        folder: what is sent with it, and what relative paths among the arguments start from.
     """
 
     verb: str
@@ -49,6 +50,7 @@ class Submission:
     cpus: float = DRIVER_CPUS
     memory: int | None = None
     labels: dict[str, str] | None = None
+    folder: Path = field(default_factory=Path.cwd)
 
     @property
     def entrypoint(self) -> str:
@@ -58,7 +60,7 @@ class Submission:
     @property
     def configs(self) -> tuple[str, ...]:
         """The YAML files among the arguments."""
-        return tuple(a for a in self.arguments if _is_yaml(REPO / a))
+        return tuple(a for a in self.arguments if is_yaml(self.folder / a))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -66,7 +68,7 @@ class Submission:
         return {
             "verb": self.verb,
             "name": self.name,
-            "run_directory": _out(self.arguments),
+            "run_directory": out_of(self.arguments),
             "config": " ".join(self.configs),
         }
 
@@ -77,19 +79,19 @@ class Submission:
         for argument in self.arguments:
             digest.update(b"\0" + argument.encode())
             if argument in configs:
-                digest.update(b"\0" + (REPO / argument).read_bytes())
-        run = re.sub(r"[^A-Za-z0-9]+", "-", _out(self.arguments).rstrip("/").rsplit("/", 1)[-1]).strip("-")
+                digest.update(b"\0" + (self.folder / argument).read_bytes())
+        run = re.sub(r"[^A-Za-z0-9]+", "-", out_of(self.arguments).rstrip("/").rsplit("/", 1)[-1]).strip("-")
         return "-".join(part for part in ("xalign", self.verb, run, digest.hexdigest()[:12]) if part)
 
 
-def submit(client: JobSubmissionClient, request: Submission, working_dir: Path = REPO) -> tuple[str, bool]:
+def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]:
     """Start ``request``, or find it: (submission id, whether it was started now).
 
     A job of the same name that waits, runs or has succeeded is attached to. One that failed or
     was stopped is started again under the next number; it continues from its run directory.
 
     Raises:
-        ConfigError: the folder is too large to be sent.
+        ConfigError: the folder is too large to be sent, or a config names texts that are not sent.
         ResourceError: the cluster refuses the job.
     """
     attempts = _attempts(client, request.name)
@@ -97,18 +99,20 @@ def submit(client: JobSubmissionClient, request: Submission, working_dir: Path =
         last = max(attempts)
         if attempts[last].status not in {JobStatus.FAILED, JobStatus.STOPPED}:
             return _numbered(request.name, last), False
-    check_size(working_dir)
+    check_size(request.folder)
+    check_corpora(request.folder, request.configs)
     wanted = _numbered(request.name, max(attempts, default=0) + 1)
     try:
-        client.submit_job(
-            entrypoint=request.entrypoint,
-            submission_id=wanted,
-            runtime_env={"working_dir": str(working_dir), "excludes": EXCLUDES},
-            entrypoint_num_cpus=request.cpus,
-            entrypoint_memory=request.memory,
-            entrypoint_label_selector=request.labels,
-            metadata=request.metadata,
-        )
+        with staged(request.folder) as folder:
+            client.submit_job(
+                entrypoint=request.entrypoint,
+                submission_id=wanted,
+                runtime_env={"working_dir": str(folder)},
+                entrypoint_num_cpus=request.cpus,
+                entrypoint_memory=request.memory,
+                entrypoint_label_selector=request.labels,
+                metadata=request.metadata,
+            )
     except RuntimeError as err:
         raise ResourceError(
             f"the cluster refused {wanted}: {_first_line(err)}",
@@ -166,8 +170,8 @@ def parse(argv: Sequence[str]) -> Order:
     """The order that a command line gives.
 
     Raises:
-        ConfigError: a label is not key=value, --out is missing or relative, or a config is not in this
-            folder.
+        ConfigError: a label is not key=value, --out is missing or relative, or a config is not in the
+            current folder.
     """
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
     parser.add_argument("verb", choices=VERBS)
@@ -188,11 +192,12 @@ def parse(argv: Sequence[str]) -> Order:
     labels = dict(item.split("=", 1) for item in own.label if "=" in item)
     if len(labels) != len(own.label):
         raise ConfigError(f"--label {own.label} is not key=value", "write --label xalign/pool=data")
-    _check_out(_out(rest))
-    rest = [_packed(argument) for argument in rest]
+    check_out(out_of(rest))
+    folder = Path.cwd()
+    rest = [as_sent(argument, folder) for argument in rest]
     memory = None if own.memory_gb is None else int(own.memory_gb * 2**30)
     action = "status" if own.status else "stop" if own.stop else "submit"
-    request = Submission(own.verb, tuple(rest), own.cpus, memory, labels or SAFE)
+    request = Submission(own.verb, tuple(rest), own.cpus, memory, labels or SAFE, folder)
     return Order(request, own.address, not own.detach, action)
 
 
@@ -239,33 +244,6 @@ def main(argv: Sequence[str]) -> int:
         return err.exit_code
 
 
-def _check_out(out: str) -> None:
-    if not out:
-        raise ConfigError("no --out", "name the run directory: --out /shared/runs/NAME")
-    if "://" not in out and not Path(out).is_absolute():
-        raise ConfigError(
-            f"--out {out} is relative: the results would lie in the job's copy of this folder and go with it",
-            "name a folder that every node sees by its whole path, --out /shared/runs/NAME, or a URI",
-        )
-
-
-def _is_yaml(path: Path) -> bool:
-    return path.suffix in {".yaml", ".yml"} and path.is_file()
-
-
-def _packed(argument: str) -> str:
-    """A config's path as the job will see it: the job gets a copy of this folder and nothing else."""
-    path = Path(argument)
-    if not _is_yaml(path):
-        return argument
-    try:
-        return str(path.resolve().relative_to(REPO))
-    except ValueError:
-        raise ConfigError(
-            f"{argument} lies outside {REPO}, so it is not sent with the job", "copy it into jobs/configs/"
-        ) from None
-
-
 def _attempts(client: JobSubmissionClient, name: str) -> dict[int, JobDetails]:
     found = {}
     for job in client.list_jobs():
@@ -277,16 +255,6 @@ def _attempts(client: JobSubmissionClient, name: str) -> dict[int, JobDetails]:
 
 def _numbered(name: str, attempt: int) -> str:
     return f"{name}-{attempt}"
-
-
-def _out(arguments: Sequence[str]) -> str:
-    """The value of --out, written either way; empty: there is none."""
-    for this, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        if this == "--out":
-            return after
-        if this.startswith("--out="):
-            return this.removeprefix("--out=")
-    return ""
 
 
 def _first_line(err: Exception) -> str:

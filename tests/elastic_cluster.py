@@ -1,4 +1,4 @@
-"""A process of its own: training on three real raylets, of which one is drained and one is killed.
+"""A process of its own: training on two real raylets that a third joins; one is drained, one killed.
 
 Prints JSON lines: what happened, and after every start how many workers there are.
 """
@@ -13,10 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+BEGAN = time.monotonic()
+NODE: dict[str, Any] = {"object_store_memory": 80 * 2**20}
+
 
 def say(what: str, **more: Any) -> None:
     """One line for the test."""
-    print(json.dumps({"what": what, **more}), flush=True)
+    print(json.dumps({"at": round(time.monotonic() - BEGAN, 1), "what": what, **more}), flush=True)
 
 
 class Story:
@@ -36,7 +39,7 @@ class Story:
         say("start", text=text)
 
     def on_step(self, record: dict[str, Any]) -> None:
-        """Drain a node after 20 steps; kill another one 20 steps after the first restart."""
+        """20 steps after each start of the workers: a node more, then one less, then one less."""
         import ray
 
         if not self.began:
@@ -46,10 +49,15 @@ class Story:
             say("first step", step=record["step"], cpus=used, nodes=len(nodes) - 1)
         if record["step"] - self.first != 20:
             return
-        if self.starts == 1:
-            threading.Thread(target=self.drain, daemon=True).start()
-        elif self.starts == 2:
-            threading.Thread(target=self.kill, daemon=True).start()
+        if self.starts <= len(changes := (self.grow, self.drain, self.kill)):
+            threading.Thread(target=changes[self.starts - 1], daemon=True).start()
+
+    def grow(self) -> None:
+        """What an autoscaler does once the machines are there; the workers save before they are ended."""
+        # A handler of signals, which only the main thread may set; main() ends all nodes anyway.
+        self.cluster._shutdown_at_exit = False
+        self.nodes.append(self.cluster.add_node(num_cpus=1, **NODE))
+        say("grown")
 
     def drain(self) -> None:
         """The notice of a spot node that goes within 30 seconds: here, once there is a checkpoint."""
@@ -61,13 +69,17 @@ class Story:
         gcs = GcsClient(address=self.cluster.address)
         accepted, why = gcs.drain_node(node.node_id, 2, "the test takes it", deadline)  # 2: preemption
         say("drained", accepted=accepted, why=why)
-        seen: list[str] = []
+        before, seen = self.checkpoints(), list[str]()
         while time.time() * 1000 < deadline and not seen:
             time.sleep(0.1)
-            seen = sorted(p.name for p in Path(self.work, "checkpoints").glob("step=*"))
+            seen = sorted(self.checkpoints() - before)
         say("checkpoint in time", names=seen, left=deadline / 1000 - time.time())
         self.cluster.remove_node(node, allow_graceful=False)
         say("gone", alive=sum(n["Alive"] for n in ray.nodes()) - 1)
+
+    def checkpoints(self) -> set[str]:
+        """The names of all there are."""
+        return {p.name for p in Path(self.work, "checkpoints").glob("step=*")}
 
     def kill(self) -> None:
         """Without a word."""
@@ -85,19 +97,22 @@ def main(home: str, steps: int) -> None:
     from training_world import elastic_job
 
     from xalign_dist.config import RuntimeConfig
-    from xalign_dist.runtime.train import train
+    from xalign_dist.runtime import train as runtime_train
 
     job = elastic_job(Path(home), "elastic", steps)
-    node: dict[str, Any] = {"object_store_memory": 80 * 2**20}
-    head = {"num_cpus": 0, "include_dashboard": False, **node}
+    runtime_train.GROW_SECONDS = 3  # so that the test is short
+    # A CPU each, as where the groups start at zero: thirds of what is here would all fit on the first node.
+    demand = runtime_train.training_demand
+    runtime_train.training_demand = lambda runtime, total: demand(runtime, {})
+    head = {"num_cpus": 0, "include_dashboard": False, **NODE}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         # While the head is alone: later a driver may be given any of the nodes, also one that is killed.
         ray.init(address=cluster.address, log_to_driver=False)
-        nodes = [cluster.add_node(num_cpus=1, **node) for _ in range(3)]
+        nodes = [cluster.add_node(num_cpus=1, **NODE) for _ in range(2)]
         story = Story(cluster, nodes, job.work)
         runtime = RuntimeConfig(train_workers=1, train_workers_max=3, max_failures=3)
-        result = train(job, runtime, str(Path(home) / "ray"), story.on_step, story.started)
+        result = runtime_train.train(job, runtime, str(Path(home) / "ray"), story.on_step, story.started)
         say("done", steps=result.steps)
     finally:
         ray.shutdown()

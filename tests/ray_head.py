@@ -79,6 +79,27 @@ def ray_head(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def ray_node(head: Head, environment: Mapping[str, str], options: tuple[str, ...]) -> Iterator[None]:
+    """One more node of ``head``'s cluster on this machine, with one CPU; ``options`` of `ray start`."""
+    (agent,) = free_ports(1)
+    command = [
+        sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block",
+        f"--address={head.address}", "--num-cpus=1", f"--dashboard-agent-listen-port={agent}",
+        "--disable-usage-stats", "--object-store-memory=100000000", *options,
+    ]  # fmt: skip
+    variables = {**os.environ, "RAY_TMPDIR": head.folder, "RAY_worker_niceness": "0", **environment}
+    with Path(head.folder, "node.log").open("wb") as log:
+        node = subprocess.Popen(
+            command, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]

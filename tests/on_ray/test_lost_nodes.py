@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,10 @@ def test_embedding_ends_with_every_text_and_the_right_vectors(story: dict[str, d
     assert 1 <= len(embedded["losses"]) <= 6
     for loss in embedded["losses"]:
         assert 0.1 < loss["seconds"] < embedded["seconds"]
-        assert f"begun again {loss['seconds']:.1f} s after" in loss["text"]
+        said = re.search(r"begun again ([\d.]+) s after", loss["text"])
+        # Both are rounded, to tenths and to hundredths.
+        assert said
+        assert float(said[1]) == pytest.approx(loss["seconds"], abs=0.06)
 
 
 def test_mining_finds_the_same_neighbours(story: dict[str, dict[str, Any]]) -> None:

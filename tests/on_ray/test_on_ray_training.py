@@ -20,7 +20,8 @@ from training_world import tiny_job
 from xalign_dist.config import DeepSpeedConfig, ObjectiveConfig, RuntimeConfig
 from xalign_dist.encoder import load_encoder
 from xalign_dist.errors import DataError, Preempted, TrainingError
-from xalign_dist.runtime.train import _Channel, _relay, _ToDriver, train
+from xalign_dist.runtime.channel import Channel, ToDriver, relay
+from xalign_dist.runtime.train import train
 from xalign_dist.training import TrainJob, run_training
 from xalign_dist.training.checkpoint import Checkpoints
 from xalign_dist.training.telemetry import read_telemetry
@@ -231,12 +232,12 @@ def test_two_workers_that_diverge_end_with_that_and_are_not_restarted_into_a_suc
 
 
 def test_a_workers_warnings_are_heard_where_the_command_runs(caplog: pytest.LogCaptureFixture) -> None:
-    channel = _Channel.remote()  # type: ignore[attr-defined]
+    channel = Channel.remote()  # type: ignore[attr-defined]
     logger = logging.getLogger("xalign_dist.training.somewhere")
-    handler = _ToDriver(channel)
+    handler = ToDriver(channel)
     logger.addHandler(handler)
     try:
-        with _relay(channel, None):
+        with relay(channel, None):
             logger.info("a step")
             logger.warning("step %d skipped", 7)
             caplog.clear()

@@ -14,10 +14,10 @@ import django
 import pytest
 import yaml
 from ray.job_submission import JobSubmissionClient
-from ray_head import ray_head
+from ray_head import ray_head, ray_node
 
 from jobs.packing import LIMIT_BYTES
-from jobs.submit import Submission, _existing, connect, follow, submit
+from jobs.submit import SAFE, Submission, _existing, connect, follow, submit
 from xalign_dist.errors import ConfigError
 
 pytestmark = pytest.mark.ray
@@ -70,9 +70,9 @@ def test_twice_attaches_and_a_failure_is_started_again(
         "print('said by the job')\n"
         f"sys.exit(0 if pathlib.Path({str(flag)!r}).exists() else 3)\n"
     )
-    request = _Shell("run", ("--out", "runs/one"), cpus=0.1)
+    request = _Shell("run", ("--out", "runs/one"), cpus=0.1, folder=code)
 
-    first, started = submit(client, request, code)
+    first, started = submit(client, request)
     assert started
     assert follow(client, first) == 1
     printed = capsys.readouterr()
@@ -80,12 +80,12 @@ def test_twice_attaches_and_a_failure_is_started_again(
     assert "FAILED" in printed.err
 
     flag.touch()
-    second, started = submit(client, request, code)
+    second, started = submit(client, request)
     assert started
     assert (first, second) == (f"{request.name}-1", f"{request.name}-2")
-    assert submit(client, request, code) == (second, False)
+    assert submit(client, request) == (second, False)
     assert follow(client, second) == 0
-    assert submit(client, request, code) == (second, False)
+    assert submit(client, request) == (second, False)
     shown = client.get_job_info(second).metadata
     assert shown is not None
     assert request.metadata.items() <= shown.items()
@@ -95,9 +95,9 @@ def test_twice_attaches_and_a_failure_is_started_again(
 def test_too_much_is_refused_before_anything_is_sent(client: JobSubmissionClient, tmp_path: Path) -> None:
     with (tmp_path / "movie.bin").open("wb") as file:
         file.truncate(LIMIT_BYTES + 1)
-    request = _Shell("run", ("--out", "/runs/large"))
+    request = _Shell("run", ("--out", "/runs/large"), folder=tmp_path)
     with pytest.raises(ConfigError, match=r"movie\.bin \(200\.0 MiB\)"):
-        submit(client, request, tmp_path)
+        submit(client, request)
     assert not any((job.submission_id or "").startswith(request.name) for job in client.list_jobs())
 
 
@@ -109,14 +109,14 @@ def test_status_and_stop_find_the_job_and_no_secret_goes_along(
     )
     (tmp_path / ".env").write_text("PASSWORD=secret")
     (tmp_path / "deploy.pem").write_text("secret")
-    request = _Shell("run", ("--out", "runs/two"), cpus=0.1)
-    name, _ = submit(client, request, tmp_path)
+    request = _Shell("run", ("--out", "runs/two"), cpus=0.1, folder=tmp_path)
+    name, _ = submit(client, request)
     deadline = time.monotonic() + 120
     # The log says "python job.py" before the job says what it finds.
     while "[" not in (said := client.get_job_logs(name).partition("python job.py\n")[2]):
         assert time.monotonic() < deadline, client.get_job_logs(name)
         time.sleep(0.5)
-    assert said.strip() == "['job.py']"
+    assert said.strip() == "['job.py', 'jobs', 'tuning', 'xalign_dist']"
     assert _existing(client, request, "status") == 0
     assert f"{name} RUNNING" in capsys.readouterr().out
     _existing(client, request, "stop")
@@ -124,10 +124,37 @@ def test_status_and_stop_find_the_job_and_no_secret_goes_along(
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert client.get_job_status(name) == "STOPPED"
-    again, started = submit(client, request, tmp_path)
+    again, started = submit(client, request)
     assert started
     assert again == f"{request.name}-2"
     client.stop_job(again)
+
+
+MARKETS = """
+import json, ray
+ray.init(log_to_driver=False)
+print("markets", json.dumps({n["NodeID"]: n["Labels"]["xalign/market"] for n in ray.nodes()}))
+"""
+
+
+def test_a_driver_waits_for_a_node_that_may_not_be_taken_back(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(MARKETS)
+    request = _Shell("run", ("--out", "/runs/safe"), labels=SAFE, folder=tmp_path)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {"RAY_AUTH_MODE": "disabled", "PATH": path}
+    with ray_head(environment, options=("--labels=xalign/market=spot",)) as head:
+        client = connect(head.dashboard)
+        name, _ = submit(client, request)
+        time.sleep(10)
+        assert client.get_job_status(name) == "PENDING"
+        with ray_node(head, environment, ("--labels=xalign/market=on-demand",)):
+            assert follow(client, name) == 0, client.get_job_info(name).message
+            log = client.get_job_logs(name).partition("markets ")[2]
+            markets = json.loads(log.splitlines()[0])
+            assert sorted(markets.values()) == ["on-demand", "spot"]
+            node = client.get_job_info(name).driver_node_id
+            assert node is not None
+            assert markets[node] == "on-demand"
 
 
 @pytest.mark.faults
@@ -135,7 +162,7 @@ def test_status_and_stop_find_the_job_and_no_secret_goes_along(
 def test_a_killed_job_continues_in_its_run_directory(client: JobSubmissionClient, tmp_path: Path) -> None:
     config, run = tmp_path / "run.yaml", tmp_path / "run"
     config.write_text(yaml.safe_dump(CONFIG))
-    request = Submission("run", (str(config), "--out", str(run)))
+    request = Submission("run", (config.name, "--out", str(run)), folder=tmp_path)
     first, _ = submit(client, request)
     done = _stages(client, first, run, "round 1: score")
     driver = client.get_job_info(first).driver_info

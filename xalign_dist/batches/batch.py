@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +20,8 @@ class Batch:
     """B pairs of one rank at one step; texts as token ids, languages as ids of the training set.
 
     ``ref_src_BD`` and ``ref_tgt_BD`` are None when the set holds no reference vectors;
-    ``step`` is global, ``epoch`` is the one in which the step's first pair lies.
+    ``step`` is global, ``epoch`` is the one in which the step's first pair lies. ``prepared`` is what the
+    stream's ``prepare`` made of the batch, ahead of the step.
     """
 
     rows_B: Int64
@@ -35,6 +36,7 @@ class Batch:
     ref_tgt_BD: Float32 | None
     step: int
     epoch: int
+    prepared: object = None
 
 
 def make_batch(ts: TrainingSet, rows: Int64, step: int, epoch: int) -> Batch:
@@ -84,12 +86,14 @@ class BatchStream:
         start_step: int,
         stop_step: int,
         prefetch: int = 2,
+        prepare: Callable[[Batch], object] = lambda batch: None,
     ) -> None:
-        """``prefetch`` batches (at least 1) lie ready; see the class for the rest."""
+        """``prefetch`` batches (at least 1) lie ready, ``prepare`` called by the thread; see the class."""
         self.wait_seconds = 0.0
         self.busy_seconds = 0.0
         self._ts, self._plan = ts, plan
         self._rank, self._world_size = rank, world_size
+        self._prepare = prepare
         self._steps = range(start_step, stop_step)
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(max(1, prefetch))
         self._stop = threading.Event()
@@ -150,4 +154,5 @@ class BatchStream:
             self._queue.put(err)
 
     def _read(self, step: int) -> Batch:
-        return read_step(self._plan, self._ts, step, self._rank, self._world_size)
+        batch = read_step(self._plan, self._ts, step, self._rank, self._world_size)
+        return replace(batch, prepared=self._prepare(batch))

@@ -21,13 +21,16 @@ class ClusterNotice:
 
     A node that is drained (a spot instance that is taken back, a node that is scaled down) means
     :attr:`Notice.SAVE`, once: training goes on until the node is gone, then Ray restarts the workers on what
-    is left, from that checkpoint. A SIGTERM to the driver means :attr:`Notice.STOP`.
+    is left, from that checkpoint. So does a node that joins where more workers are wanted: Ray will end the
+    workers to start more. A SIGTERM to the driver means :attr:`Notice.STOP`.
     """
 
-    def __init__(self, channel: Any, rank: int, device: torch.device) -> None:
-        """``channel`` tells whether the driver wants an end."""
+    def __init__(self, channel: Any, rank: int, device: torch.device, grows: bool = False) -> None:
+        """``channel`` tells whether the driver wants an end; ``grows``: more workers are wanted."""
         self._channel, self._rank, self._device = channel, rank, device
         self._drained: set[str] = set()
+        self._grows = grows and rank == 0
+        self._known = _alive() if self._grows else frozenset[str]()
         self._steps, self._due, self._last = 0, 1, 0
         self._asked = time.monotonic()
 
@@ -41,6 +44,11 @@ class ClusterNotice:
         drained = set() if info is None else set(info.preempted_node_ids)
         if drained - self._drained:
             said, self._drained = Notice.SAVE, self._drained | drained
+        if self._grows:
+            nodes = _alive()
+            if nodes - self._known:
+                said = Notice.SAVE
+            self._known |= nodes
         if self._rank == 0 and ray.get(self._channel.stop_wanted.remote()):
             said = Notice.STOP
         self._due = self._steps + max_over_ranks(self._steps_until_next(), self._device)
@@ -51,3 +59,7 @@ class ClusterNotice:
         each = (now - self._asked) / max(1, self._steps - self._last)
         self._asked, self._last = now, self._steps
         return max(1, math.floor(ASK_SECONDS / max(each, 1e-3)))
+
+
+def _alive() -> frozenset[str]:
+    return frozenset(str(node["NodeID"]) for node in ray.nodes() if node["Alive"])

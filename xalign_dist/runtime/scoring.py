@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import ray
-import torch
-from ray.util.annotations import RayDeprecationWarning
 
-from xalign_dist.config import EncoderConfig, RuntimeConfig
-from xalign_dist.encoder import Embedder, load_encoder
-from xalign_dist.errors import XalignError
-from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
-from xalign_dist.runtime.lost_time import Begun, lost_pieces
+from xalign_dist.config import RuntimeConfig
+from xalign_dist.encoder import Embedder
+from xalign_dist.runtime.faults import users_errors
+from xalign_dist.runtime.lost_time import Begun
+from xalign_dist.runtime.piece_pool import PieceActor, run_pieces
 from xalign_dist.runtime.resources import Resources
-from xalign_dist.runtime.vectors import EmbedJob
+from xalign_dist.runtime.vectors import BLOCK_TEXTS, EmbedJob
 from xalign_dist.scoring.buckets import VectorBuckets
 from xalign_dist.scoring.stage import Staged
 
@@ -84,42 +80,29 @@ def _do(work: Callable[[int], Any], number: int) -> Any:
     return work(number)
 
 
-class _BucketEmbedder:
-    """One actor of the pool. The encoder is loaded at the first bucket, so that an error says why."""
+class _BucketEmbedder(PieceActor):
+    """Embeds the buckets of a laid-out corpus."""
 
     def __init__(
         self,
-        settings: dict[str, Any],
-        staged: Staged,
-        store: VectorBuckets,
+        job: Mapping[str, Any],
         threads: int | None,
         begun: Begun,
+        staged: Staged,
+        store: VectorBuckets,
     ) -> None:
-        self.settings, self.staged, self.store, self.threads = settings, staged, store, threads
-        self.begun = begun
+        super().__init__(job, threads, begun)
+        self.staged, self.store = staged, store
 
     @functools.cached_property
     def embed(self) -> Embedder:
-        """Loaded once."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        config = EncoderConfig.model_validate(self.settings["encoder"])
-        return Embedder(load_encoder(self.settings["model"], config), self.settings["batch"])
+        """Around the encoder."""
+        return Embedder(self.encoder, self.job["batch"])
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows, faults, lost = [], [], []
-        for number in batch["item"].tolist():
-            lost.append(self.begun.begin(number))
-            try:
-                texts = dict.fromkeys(t for some in self.staged.texts(number) for t in some)
-                rows.append(self.store.write(number, list(texts), self.embed))
-                self.begun.end(number)
-                faults.append("")
-            except XalignError as err:
-                # Ray Data passes on only the text of an error in an actor, so it travels as data.
-                rows.append(0)
-                faults.append(pack_error(err))
-        return {"rows": np.array(rows), "fault": np.array(faults), "lost": np.array(lost)}
+    def work(self, piece: int, texts: list[str]) -> int:
+        """Each distinct text of the bucket once."""
+        distinct = dict.fromkeys(t for some in self.staged.texts(piece) for t in some)
+        return self.store.write(piece, list(distinct), self.embed)
 
 
 def embed_buckets(
@@ -138,28 +121,10 @@ def embed_buckets(
     missing = [b for b in range(staged.buckets) if not store.done(b)]
     if not missing:
         return store
-    resources = resources.now()
-    actors = min(resources.embed_actors(runtime), len(missing))
-    threads = resources.threads(actors)
-    settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
-    begun = Begun(store.folder)
-    with warnings.catch_warnings():
-        # Of max_restarts: Ray Data has no named parameter for it yet (2.60).
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        done = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
-            _BucketEmbedder,
-            fn_constructor_args=(settings, staged, store, threads, begun),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            # Half a CPU each: the pool must leave room for Data's own tasks on a 2-CPU machine.
-            num_cpus=0 if resources.gpus else 0.5,
-            num_gpus=resources.embed_gpus(runtime),
-            max_restarts=-1 if resources.nodes > 1 else 0,
-        )
-    with contextlib.closing(begun), users_errors():
-        for batch in done.iter_batches(batch_size=None):
-            lost_pieces(batch["lost"])
-            for fault in filter(None, batch["fault"]):
-                raise unpack_error(str(fault))
-            advance(int(np.sum(batch["rows"])))
+    # Two texts a pair, if none comes twice; what is done is left out.
+    texts = 2 * staged.rows * len(missing) // staged.buckets
+    pool = resources.now().pool(runtime, max(1, texts // BLOCK_TEXTS))
+    pool = replace(pool, actors=min(pool.actors, len(missing)))
+    items = [{"piece": number} for number in missing]
+    run_pieces(_BucketEmbedder, (staged, store), job.plain(), items, pool, store.folder, advance)
     return store

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -21,8 +17,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xalign_dist.config import RuntimeConfig
 from xalign_dist.errors import ConfigError, Preempted, StageError, XalignError
+from xalign_dist.runtime.channel import Channel, ToDriver, relay
 from xalign_dist.runtime.demand import Demand, training_demand
-from xalign_dist.runtime.lost_time import TrainingTime
 from xalign_dist.runtime.metrics import observe_step
 from xalign_dist.runtime.notice import ClusterNotice
 from xalign_dist.runtime.waiting import wait_for
@@ -34,7 +30,11 @@ from xalign_dist.training.run import run_training
 
 _log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.5
+#: How long Ray Train waits for a group of workers to find its places (its own default: 60 s). A group that is
+#: planned before the loss of a node was noticed never finds them, and all others wait that long.
+_PLACE_SECONDS = "15"
+#: How often Ray Train looks whether an elastic job can have more workers.
+GROW_SECONDS = 60.0
 #: glibc gives a thread that is not the first (Ray Train's) an arena that returns large blocks to the system
 #: and fetches them again at every step: a fifth of the step in page faults. These keep them.
 KEEP_MEMORY = {
@@ -42,70 +42,6 @@ KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
 }
-
-
-@ray.remote(num_cpus=0)
-class _Channel:
-    """Carries what rank 0 has to say to the driver. Without a CPU, so that it never waits for one."""
-
-    def __init__(self) -> None:
-        self._records: list[tuple[str, float, dict[str, Any]]] = []
-        self._warnings: list[str] = []
-        self._notes: list[str] = []
-        self._stop = False
-        self._result: TrainResult | None = None
-        self._error: XalignError | None = None
-
-    def push(self, attempt: str, record: dict[str, Any]) -> None:
-        """One step's figures, by which start of the workers."""
-        self._records.append((attempt, time.monotonic(), record))
-
-    def finish(self, result: TrainResult | None, error: XalignError | None) -> None:
-        """The end: a result, or a fault of the user's that no restart would mend. The first one counts."""
-        if not self.outcome_known():
-            self._result, self._error = result, error
-
-    def warn(self, text: str) -> None:
-        """A warning of rank 0's."""
-        self._warnings.append(text)
-
-    def note(self, text: str) -> None:
-        """What rank 0 has to say that is no warning."""
-        self._notes.append(text)
-
-    def stop(self) -> None:
-        """The driver wants a checkpoint and an end."""
-        self._stop = True
-
-    def stop_wanted(self) -> bool:
-        """Whether it does."""
-        return self._stop
-
-    def drain(self) -> tuple[list[tuple[str, float, dict[str, Any]]], list[str], list[str]]:
-        """The records, warnings and notes since the last call."""
-        said = self._records, self._warnings, self._notes
-        self._records, self._warnings, self._notes = [], [], []
-        return said
-
-    def outcome_known(self) -> bool:
-        """Whether :meth:`finish` was called."""
-        return self._result is not None or self._error is not None
-
-    def outcome(self) -> tuple[TrainResult | None, XalignError | None]:
-        """What :meth:`finish` was told."""
-        return self._result, self._error
-
-
-class _ToDriver(logging.Handler):
-    """Sends warnings to the driver: a worker's own log lies on another machine, where nobody looks."""
-
-    def __init__(self, channel: Any) -> None:
-        super().__init__(logging.WARNING)
-        self._channel = channel
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See :class:`logging.Handler`."""
-        self._channel.warn.remote(self.format(record))
 
 
 def train(
@@ -138,11 +74,12 @@ def train(
         return _train_here(job, on_step, say)
     # On this node, which lives as long as the command does; another one may be taken away.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    channel = _Channel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    channel = Channel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     demand = training_demand(runtime, ray.cluster_resources())
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _PLACE_SECONDS)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "channel": channel},
+        train_loop_config={"job": job, "channel": channel, "most": runtime.train_workers_max or 0},
         scaling_config=scaling(runtime, demand),
         torch_config=TorchConfig(),
         run_config=RunConfig(
@@ -154,7 +91,7 @@ def train(
         ),
     )
     failure: TrainingFailedError | None = None
-    with Terminated() as terminated, _relay(channel, on_step, say, terminated.event):
+    with Terminated() as terminated, relay(channel, on_step, say, terminated.event):
         try:
             # Ray Train waits as well, but without a word.
             wait_for(demand, say, terminated.event)
@@ -181,6 +118,7 @@ def scaling(runtime: RuntimeConfig, demand: Demand) -> ScalingConfig:
     low, high = demand.count, max(demand.count, runtime.train_workers_max or demand.count)
     return ScalingConfig(
         num_workers=(low, high) if high > low else low,
+        elastic_resize_monitor_interval_s=GROW_SECONDS,
         use_gpu="GPU" in demand.resources,
         resources_per_worker=dict(demand.resources),
         label_selector=dict(demand.labels) or None,
@@ -200,7 +138,7 @@ def _worker(settings: dict[str, Any]) -> None:
     attempt = uuid.uuid4().hex
     torch.set_num_threads(_threads(context.get_local_world_size()))
     if rank == 0:
-        logging.getLogger("xalign_dist").addHandler(_ToDriver(settings["channel"]))
+        logging.getLogger("xalign_dist").addHandler(ToDriver(settings["channel"]))
 
     def report(record: StepRecord) -> None:
         if rank == 0:
@@ -213,7 +151,7 @@ def _worker(settings: dict[str, Any]) -> None:
         settings["channel"].note.remote(text)
 
     device = ray.train.torch.get_device()
-    notice = ClusterNotice(settings["channel"], rank, device)
+    notice = ClusterNotice(settings["channel"], rank, device, grows=world < settings["most"])
     try:
         result = run_training(job, DeepSpeedEngine, report, rank, world, device, notice, say)
     except Preempted as err:  # on every rank, so that all end well
@@ -251,45 +189,6 @@ def _train_here(
 
     with Terminated() as notice:
         return run_training(job, TorchEngine, report, notice=notice, say=say)
-
-
-@contextmanager
-def _relay(
-    channel: Any,
-    on_step: Callable[[dict[str, Any]], None] | None,
-    say: Callable[[str], None] = _log.info,
-    stop: threading.Event | None = None,
-) -> Iterator[None]:
-    """Hand on what the workers say while the trainer runs, all of it by the end, and ``stop`` to them."""
-    done, clock = threading.Event(), TrainingTime(say)
-
-    def pump() -> None:
-        while True:
-            last = done.wait(_POLL_SECONDS)
-            if stop is not None and stop.is_set():
-                channel.stop.remote()
-            records, warnings, notes = ray.get(channel.drain.remote())
-            for text in notes:
-                say(text)
-            for text in warnings:
-                _log.warning("%s", text)
-            for attempt, at, record in records:
-                clock.heard(attempt, record["step"], at)
-                observe_step(record)
-                if on_step is not None:
-                    on_step(record)
-            if last:
-                return
-
-    # In this thread's context, which says which run, stage and round the events are of.
-    inside = contextvars.copy_context()
-    thread = threading.Thread(target=inside.run, args=(pump,), name="xalign-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _reason(failure: TrainingFailedError | None) -> str:

@@ -7,29 +7,24 @@ corpus that grew only what is new.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
-import torch
-from ray.util.annotations import RayDeprecationWarning
 
 from xalign_dist.config import EncoderConfig, RuntimeConfig
 from xalign_dist.corpora.tables import write_table
-from xalign_dist.encoder import Encoder, embed_texts, embed_views, load_encoder
-from xalign_dist.errors import DataError, XalignError
+from xalign_dist.encoder import embed_texts, embed_views
+from xalign_dist.errors import DataError
 from xalign_dist.records import Float32, text_keys
-from xalign_dist.runtime.faults import for_workers, pack_error, unpack_error, users_errors
-from xalign_dist.runtime.lost_time import Begun, lost_pieces
+from xalign_dist.runtime.lost_time import Begun
+from xalign_dist.runtime.piece_pool import PieceActor, run_pieces
 from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.vector_store import VectorStore, block_files, block_path, open_store, read_block
 
@@ -45,6 +40,10 @@ class EmbedJob:
     encoder: EncoderConfig
     batch: int = 64
     view_layer: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data, for an actor."""
+        return asdict(self) | {"encoder": self.encoder.model_dump()}
 
     def fingerprint(self) -> str:
         """Names the folder of the vectors; changes with anything that changes a vector."""
@@ -74,47 +73,24 @@ def _content(file: str, size: int, changed: int) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-class _BlockEmbedder:
-    """One actor of the pool: loads the encoder once, embeds blocks of texts to disk.
+class _BlockEmbedder(PieceActor):
+    """Embeds blocks of texts to disk."""
 
-    The encoder is loaded at the first block: an error in a constructor would reach the driver
-    as a dead actor without its reason.
-    """
+    def __init__(self, job: Mapping[str, Any], threads: int | None, begun: Begun, folder: str) -> None:
+        super().__init__(job, threads, begun)
+        self.folder = Path(folder)
 
-    def __init__(self, job: dict[str, Any], folder: str, threads: int | None, begun: Begun) -> None:
-        self.job, self.folder, self.threads, self.begun = job, Path(folder), threads, begun
-        self.view_layer, self.batch = job["view_layer"], job["batch"]
-
-    @functools.cached_property
-    def encoder(self) -> Encoder:
-        """Loaded once."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        return load_encoder(self.job["model"], EncoderConfig.model_validate(self.job["encoder"]))
-
-    def __call__(self, blocks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows, faults, lost = [], [], []
-        for block, texts in zip(blocks["block"], blocks["texts"], strict=True):
-            lost.append(self.begun.begin(int(block)))
-            try:
-                rows.append(self._one(int(block), list(texts)))
-                self.begun.end(int(block))
-                faults.append("")
-            except XalignError as err:
-                # Ray Data passes on only the text of an error in an actor, so it travels as data.
-                rows.append(0)
-                faults.append(pack_error(err))
-        return {"rows": np.array(rows), "fault": np.array(faults), "lost": np.array(lost)}
-
-    def _one(self, block: int, texts: list[str]) -> int:
+    def work(self, piece: int, texts: list[str]) -> int:
+        """A file a block."""
+        layer, batch = self.job["view_layer"], self.job["batch"]
         columns = {"key": pa.array(text_keys(texts))}
-        if self.view_layer is None:
-            columns["main"] = _vector_column(embed_texts(self.encoder, texts, batch_size=self.batch))
+        if layer is None:
+            columns["main"] = _vector_column(embed_texts(self.encoder, texts, batch_size=batch))
         else:
-            main, view = embed_views(self.encoder, texts, self.view_layer, batch_size=self.batch)
+            main, view = embed_views(self.encoder, texts, layer, batch_size=batch)
             columns["main"], columns["view"] = _vector_column(main), _vector_column(view)
         # Unit vectors do not compress (8 %), and unpacking them would be half of the time to read them.
-        write_table(pa.table(columns), str(block_path(self.folder, block)), compression="none")
+        write_table(pa.table(columns), str(block_path(self.folder, piece)), compression="none")
         return len(texts)
 
 
@@ -189,31 +165,6 @@ def _run_pool(
     resources: Resources,
     progress: Progress | None,
 ) -> None:
-    pool = resources.now().pool(runtime, len(missing))
-    # A block each from the start: a task of Data's own would find no CPU where every node is full of actors.
-    items = [{"block": i, "texts": texts} for i, texts in missing.items()]
-    ds = ray.data.from_items(items, override_num_blocks=len(items))
-    settings = asdict(job) | {"model": for_workers(job.model), "encoder": job.encoder.model_dump()}
-    begun = Begun(home.absolute())
-    with warnings.catch_warnings():
-        # Of max_restarts: Ray Data has no named parameter for it yet (2.60).
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        done = ds.map_batches(
-            _BlockEmbedder,
-            fn_constructor_args=(settings, str(home.absolute()), pool.threads, begun),
-            batch_size=1,
-            # Those that have no node yet wait for one, while the others work.
-            compute=ray.data.ActorPoolStrategy(size=pool.actors),
-            num_cpus=pool.cpus,
-            num_gpus=pool.gpus,
-            # On one machine a crashed worker would crash again; on several, another node takes over.
-            max_restarts=-1 if pool.moves else 0,
-            **({"label_selector": dict(pool.labels)} if pool.labels else {}),
-        )
-    with contextlib.closing(begun), users_errors():
-        for batch in done.iter_batches(batch_size=None):
-            lost_pieces(batch["lost"])
-            for fault in filter(None, batch["fault"]):
-                raise unpack_error(str(fault))
-            if progress is not None:
-                progress(int(np.sum(batch["rows"])))
+    items = [{"piece": i, "texts": texts} for i, texts in missing.items()]
+    pool, home = resources.now().pool(runtime, len(missing)), home.absolute()
+    run_pieces(_BlockEmbedder, (str(home),), job.plain(), items, pool, home, progress)

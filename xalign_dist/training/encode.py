@@ -50,8 +50,17 @@ class ChunkPlan:
         return torch.cat([part for _, part in texts])[torch.argsort(places)]
 
 
-def plan_chunks(batch: Batch, encoder: Encoder, config: TrainingConfig, device: torch.device) -> ChunkPlan:
-    """Cut a batch into chunks. Every rank gets the same number (ZeRO's collectives count on it).
+@dataclass(frozen=True)
+class CutBatch:
+    """A rank's batch in chunks on the encoder's device; ``shortest``: one text, for filler chunks."""
+
+    chunks: list[TextChunk]
+    shortest: tuple[Tensor, Tensor]
+    padding_share: float
+
+
+def cut_batch(batch: Batch, encoder: Encoder, config: TrainingConfig) -> CutBatch:
+    """Cut a batch into padded chunks; safe beside the step, in the thread that reads ahead.
 
     The batch's token ids are of the whole vocabulary; a trimmed encoder's rows are looked up here, so
     that a training set serves trimmed and untrimmed encoders alike.
@@ -60,17 +69,27 @@ def plan_chunks(batch: Batch, encoder: Encoder, config: TrainingConfig, device: 
     if encoder.rows is not None:
         tokens = [encoder.rows[text].tolist() for text in tokens]
     lengths = np.array([len(t) for t in tokens], dtype=np.int64)
-    places = _places(lengths, config, device)
+    places = _places(lengths, config, encoder.device)
     chunks = []
     for place_R in places:
         ids, mask = encoder.collate([tokens[i] for i in place_R])
-        chunks.append(TextChunk(ids.to(device), mask.to(device), torch.from_numpy(place_R).to(device)))
-    shortest = tokens[int(lengths.argmin())]
+        chunks.append(TextChunk(ids, mask, torch.from_numpy(place_R)))
+    shortest = encoder.collate([tokens[int(lengths.argmin())]])
+    return CutBatch(chunks, shortest, padding_share(lengths, places))
+
+
+def plan_chunks(batch: Batch, encoder: Encoder, config: TrainingConfig, device: torch.device) -> ChunkPlan:
+    """The chunks of a batch on ``device``. Every rank gets the same number (ZeRO's collectives count on it).
+
+    Cut now, where :attr:`Batch.prepared` does not hold them already.
+    """
+    cut = batch.prepared if isinstance(batch.prepared, CutBatch) else cut_batch(batch, encoder, config)
+    chunks = [TextChunk(c.ids.to(device), c.mask.to(device), c.rows_R.to(device)) for c in cut.chunks]
+    ids, mask = cut.shortest
+    empty = torch.zeros(0, dtype=torch.int64, device=device)
     for _ in range(max_over_ranks(len(chunks), device) - len(chunks)):
-        ids, mask = encoder.collate([shortest])
-        empty = torch.zeros(0, dtype=torch.int64, device=device)
         chunks.append(TextChunk(ids.to(device), mask.to(device), empty, filler=True))
-    return ChunkPlan(chunks, padding_share(lengths, places))
+    return ChunkPlan(chunks, cut.padding_share)
 
 
 def _places(lengths: Int64, config: TrainingConfig, device: torch.device) -> list[Int64]:

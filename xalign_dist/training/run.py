@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from xalign_dist.objective.gather import rank as on_rank
 from xalign_dist.pairs.store import TrainingSet
 from xalign_dist.training.checkpoint import Checkpoint, Checkpoints
 from xalign_dist.training.divergence import DivergenceGuard
-from xalign_dist.training.encode import plan_chunks
+from xalign_dist.training.encode import cut_batch, plan_chunks
 from xalign_dist.training.engine import EngineFactory, TorchEngine, load_parameters
 from xalign_dist.training.job import TrainJob, TrainResult
 from xalign_dist.training.loop import Learner, StepRecord, train_steps
@@ -89,7 +90,8 @@ def run_training(
 
     skipped, steps_began = 0, time.perf_counter()
     with CheckpointWriter(checkpoints) as writer:
-        stream = BatchStream(training_set, plan, rank, world_size, start, job.stop_step)
+        cut = partial(cut_batch, encoder=encoder, config=job.training)
+        stream = BatchStream(training_set, plan, rank, world_size, start, job.stop_step, prepare=cut)
         for record, telemetry in _steps(job, learner, stream, start, rank):
             loss = record.loss
             skipped += record.skipped

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from jobs.arguments import check_corpora
 from jobs.entry import on_cluster
-from jobs.packing import EXCLUDES, check_size, packed
-from jobs.submit import REPO, VERBS, Submission, main, parse
+from jobs.packing import EXCLUDES, check_size, packed, staged
+from jobs.submit import VERBS, Submission, main, parse
 from xalign_dist.errors import ConfigError
+
+REPO = Path(__file__).parents[3]
 
 
 def _request(*arguments: str, verb: str = "run") -> Submission:
@@ -36,7 +39,8 @@ def test_name_is_fit_for_a_submission_id() -> None:
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
 
-def test_metadata_says_what_is_done_where_and_from_which_config() -> None:
+def test_metadata_says_what_is_done_where_and_from_which_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
     config, space = "jobs/configs/spot.yaml", "tuning/spaces/paper_grid.yaml"
     paths = [str(REPO / config), str(REPO / space)]
     request = parse(["sweep", *paths, "seed=1", "--out", "/shared/runs/s"]).request
@@ -79,13 +83,74 @@ def test_faults_name_the_remedy() -> None:
 
 
 def test_configs_are_sent_along_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPO / "jobs")
-    request = parse(["run", "configs/laptop.yaml", "--out", "/o"]).request
-    assert request.arguments[0] == "jobs/configs/laptop.yaml"
-    outside = tmp_path / "mine.yaml"
-    outside.write_text("seed: 1\n", "utf-8")
-    with pytest.raises(ConfigError, match=r"mine\.yaml lies outside .*\n.*copy it into jobs/configs"):
-        parse(["run", str(outside), "--out", "/o"])
+    mine = tmp_path / "project" / "configs" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("seed: 1\n", "utf-8")
+    monkeypatch.chdir(tmp_path / "project")
+    request = parse(["run", str(mine), "--out", "/o"]).request
+    assert request.arguments[0] == "configs/mine.yaml"
+    assert request.configs == ("configs/mine.yaml",)
+    assert request.folder == tmp_path / "project"
+    monkeypatch.chdir(REPO)
+    with pytest.raises(ConfigError, match=r"mine\.yaml lies outside .*\n.*copy it here"):
+        parse(["run", str(mine), "--out", "/o"])
+
+
+def test_the_current_folder_is_sent_with_our_code_in_it(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    for name in ("run.yaml", "code/mine.py", ".env", "texts.parquet"):
+        (tmp_path / name).write_text("x")
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-secret.txt"
+    elsewhere.write_text("not to be sent")
+    (tmp_path / "link.txt").symlink_to(elsewhere)
+    with staged(tmp_path) as copy:
+        found = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+        ours = {name for name in found if name.split("/")[0] in {"xalign_dist", "jobs", "tuning"}}
+        assert found - ours == {"run.yaml", "code/mine.py"}
+        assert {"xalign_dist/corpora/tmx.py", "jobs/run.py", "tuning/command.py"} <= ours
+        assert not any("__pycache__" in name for name in found)
+    assert not copy.exists()
+    # A clone has them already: they go as they are there.
+    for package in ("xalign_dist", "jobs", "tuning"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("# changed")
+    with staged(tmp_path) as copy:
+        assert (copy / "jobs" / "__init__.py").read_text() == "# changed"
+        assert not (copy / "jobs" / "run.py").exists()
+
+
+def test_a_home_folder_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"no project's folder\n.*change into the folder"):
+        check_size(tmp_path)
+    (tmp_path / "project").mkdir()
+    check_size(tmp_path / "project")
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("texts.jsonl", True),
+        ("many/*.jsonl", True),
+        ("many", True),
+        ("./many/a.jsonl", True),
+        ("s3://bucket/texts.jsonl", True),
+        ("/shared/texts.jsonl", True),
+        ("missing.jsonl", False),
+        ("texts.parquet", False),
+        ("corpora", False),
+    ],
+)
+def test_corpora_that_the_job_would_not_find_are_refused(tmp_path: Path, path: str, found: bool) -> None:
+    for name in ("texts.jsonl", "many/a.jsonl", "texts.parquet", "corpora/a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "run.yaml").write_text(f"corpora:\n- path: {path}\n")
+    if found:
+        check_corpora(tmp_path, ["run.yaml"])
+        return
+    with pytest.raises(ConfigError, match=rf"run\.yaml: the job would not find {path}: .*\n.*whole path"):
+        check_corpora(tmp_path, ["run.yaml"])
 
 
 def test_status_and_stop_mean_the_same_job() -> None:
@@ -148,6 +213,7 @@ def test_no_cluster_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> No
 def test_every_verb_has_its_entry_point() -> None:
     assert {p.stem for p in (REPO / "jobs").glob("*.py")} == {
         "__init__",
+        "arguments",
         "command",
         "entry",
         "packing",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from training_world import tiny_job
 
+from xalign_dist.batches import read_step
 from xalign_dist.batches.batch import BatchStream, make_batch
 from xalign_dist.config import ObjectiveConfig
 from xalign_dist.errors import DataError
 from xalign_dist.pairs.store import TrainingSet
 from xalign_dist.training import StepRecord, run_training
-from xalign_dist.training.encode import plan_chunks
+from xalign_dist.training.encode import CutBatch, cut_batch, plan_chunks
 from xalign_dist.training.run import batch_plan, load_trainee
 
 CPU = torch.device("cpu")
@@ -28,6 +32,34 @@ def test_padding_share_is_what_the_masks_say(tmp_path: Path, settings: dict[str,
     tokens = sum(c.mask.numel() for c in plan.chunks)
     assert plan.padding_share == pytest.approx(1 - sum(int(c.mask.sum()) for c in plan.chunks) / tokens)
     assert sum(len(c.rows_R) for c in plan.chunks) == 60
+
+
+def test_batches_are_cut_by_the_thread_that_reads_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tiny_job(tmp_path, training={"chunk_pairs": 5})
+    encoder, training_set = load_trainee(job, CPU), TrainingSet.open(job.training_set)
+    now = plan_chunks(
+        read_step(batch_plan(job, training_set), training_set, 2, 0, 1), encoder, job.training, CPU
+    )
+    cut = partial(cut_batch, encoder=encoder, config=job.training)
+    with BatchStream(training_set, batch_plan(job, training_set), 0, 1, 2, 3, prepare=cut) as stream:
+        (ahead,) = [plan_chunks(batch, encoder, job.training, CPU) for batch in stream]
+    assert ahead.padding_share == now.padding_share
+    for one, other in zip(ahead.chunks, now.chunks, strict=True):
+        assert all(torch.equal(getattr(one, f), getattr(other, f)) for f in ("ids", "mask", "rows_R"))
+    threads: list[str] = []
+
+    def noted(*arguments: Any, **named: Any) -> CutBatch:
+        threads.append(threading.current_thread().name)
+        return cut_batch(*arguments, **named)
+
+    monkeypatch.setattr("xalign_dist.training.run.cut_batch", noted)
+    monkeypatch.setattr("xalign_dist.training.encode.cut_batch", noted)
+    run_training(job)
+    # The one that is not is the rehearsal, before the first step.
+    assert threads.count("xalign-batches") == 8
+    assert len(threads) <= 10
 
 
 def test_homogeneous_batches_hold_one_language_pair_each_and_both_take_turns(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""Killed at random moments, again and again, and continued on as many ranks: the same losses to the bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from killed_ranks import job_of
+
+from xalign_dist.encoder import load_encoder
+from xalign_dist.training.telemetry import read_telemetry
+
+KILLS = 4
+SCRIPT = Path(__file__).parents[1] / "killed_ranks.py"
+
+
+def start(home: Path, name: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(home), name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def steps_of(process: subprocess.Popen[str]) -> list[int]:
+    assert process.stdout is not None
+    return [int(line.split()[1]) for line in process.stdout if line.startswith("step ")]
+
+
+def killed_after(process: subprocess.Popen[str], steps: int, seconds: float) -> int:
+    """The last step that was heard of before both ranks were killed."""
+    assert process.stdout is not None
+    heard = 0
+    for line in process.stdout:
+        if line.startswith("step "):
+            heard, steps = int(line.split()[1]), steps - 1
+        if steps == 0:
+            break
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return heard
+
+
+@pytest.mark.faults
+def test_killed_at_random_moments_the_curve_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    whole = start(tmp_path, "whole")
+    assert steps_of(whole) == list(range(1, 41))
+    assert whole.wait() == 0
+    seed = random.SystemRandom().randrange(10**6)
+    print("seed", seed)  # pytest shows it when the test fails
+    chance, last = random.Random(seed), 0
+    for _ in range(KILLS):
+        # Anywhere in a step, or in the writing of a checkpoint: a step takes some hundredths of a second.
+        last = killed_after(start(tmp_path, "killed"), chance.randint(2, 7), chance.uniform(0, 0.1))
+    assert 2 <= last < 40
+    ended = start(tmp_path, "killed")
+    left = steps_of(ended)
+    assert ended.wait() == 0
+    # It went on from a checkpoint, and the newest one there can be is that of the last even step.
+    assert left == list(range(left[0], 41))
+    assert 1 < left[0] <= last + 7
+    one, two = (
+        [
+            (r["step"], r["loss"], r["gradient_norm"])
+            for r in read_telemetry(Path(job.work) / "telemetry.jsonl")
+        ]
+        for job in (job_of(tmp_path, "whole"), job_of(tmp_path, "killed"))
+    )
+    assert two == one
+    weights = [
+        load_encoder(str(tmp_path / f"{name}.out"), device="cpu").state_dict() for name in ("whole", "killed")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
