@@ -28,7 +28,7 @@ CONFIG = {
     "scoring": {"reference": LAYER},
     "mining": {"second_view": "none"},
     # Long enough that a checkpoint of the second round is uploaded before its end on a quick machine too.
-    "training": {"steps": 600, "batch_pairs": 32, "checkpoint_every": 15},
+    "training": {"steps": 300, "batch_pairs": 32, "checkpoint_every": 10},
     "rounds": {"count": 2},
     "evaluation": {"bootstrap": 100, "permutations": 100, "baselines": []},
     "runtime": {"train_workers": 0},

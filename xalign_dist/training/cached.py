@@ -6,9 +6,10 @@ gradient).sum()``, whose gradient is the loss' own by the chain rule. So the eng
 never sees the loss or its collectives, and the two forms differ in one thing only:
 
 - plain: all chunks' activations are kept, one backward pass;
-- cached (GradCache, Gao et al. 2021): all chunks are encoded without gradient, then again one by one
-  with gradient, each its own backward pass (a micro-step of accumulation, which every ZeRO stage
-  supports). One forward pass more (a third of the step), activations of one chunk at a time.
+- cached (GradCache, Gao et al. 2021): chunks are encoded without gradient, then again one by one with
+  gradient, each its own backward pass (a micro-step of accumulation, which every ZeRO stage supports).
+  Activations of ``chunk_pairs`` pairs at a time, for one forward pass more; and that only for what has no
+  room among these: the chunks encoded last keep theirs, and go first on the way back.
 
 Dropout is seeded per (step, rank, chunk), so both encodings of a chunk drop the same units.
 """
@@ -52,17 +53,25 @@ def plain_gradient(
 def cached_gradient(
     engine: Engine, plan: ChunkPlan, loss_of: LossOf, seed_chunk: SeedChunk, accept: Accept
 ) -> tuple[LossOutput, bool]:
-    """Add the batch's gradient to the engine, one chunk's activations at a time. See the module's text.
+    """Add the batch's gradient to the engine, ``chunk_pairs`` pairs' activations at a time. See the module.
 
     Returns:
         The loss, and whether ``accept`` let the gradient pass.
     """
-    out, gradient_ND = _at_embeddings(_encode_all(engine, plan, seed_chunk), loss_of)
+    kept, again = range(plan.fit), range(plan.fit, len(plan.chunks))
+    unit_ND = _encode_all(engine, plan, again, seed_chunk)
+    parts = [_encode(engine, plan.chunks[k], seed_chunk, k) for k in kept]
+    for k, part_RD in zip(kept, parts, strict=True):
+        unit_ND = _filled(unit_ND, plan, k, part_RD.detach())
+    out, gradient_ND = _at_embeddings(_whole(unit_ND), loss_of)
     accepted = accept(out, gradient_ND)
     if accepted:
-        for k, chunk in enumerate(plan.chunks):
-            part = _encode(engine, chunk, seed_chunk, k)
-            engine.backward(_value(part, chunk, gradient_ND))
+        values = [_value(part, plan.chunks[k], gradient_ND) for k, part in zip(kept, parts, strict=True)]
+        engine.backward(torch.stack(values).sum())
+        del parts, values
+        for k in again:
+            part = _encode(engine, plan.chunks[k], seed_chunk, k)
+            engine.backward(_value(part, plan.chunks[k], gradient_ND))
     return out, accepted
 
 
@@ -72,17 +81,26 @@ def _encode(engine: Engine, chunk: TextChunk, seed_chunk: SeedChunk, number: int
 
 
 @torch.no_grad()
-def _encode_all(engine: Engine, plan: ChunkPlan, seed_chunk: SeedChunk) -> Tensor:
-    # Into one tensor as they come: hundreds of small ones kept between the chunks' activations would
-    # leave the heap in pieces, and the peak would grow with the batch.
+def _encode_all(engine: Engine, plan: ChunkPlan, numbers: range, seed_chunk: SeedChunk) -> Tensor | None:
     unit_ND: Tensor | None = None
     with engine.resting():
-        for k, chunk in enumerate(plan.chunks):
-            part_RD = _encode(engine, chunk, seed_chunk, k)
-            if unit_ND is None:
-                unit_ND = part_RD.new_empty(sum(len(c.rows_R) for c in plan.chunks), part_RD.shape[1])
-            if not chunk.filler:
-                unit_ND[chunk.rows_R] = part_RD
+        for k in numbers:
+            unit_ND = _filled(unit_ND, plan, k, _encode(engine, plan.chunks[k], seed_chunk, k))
+    return unit_ND
+
+
+def _filled(unit_ND: Tensor | None, plan: ChunkPlan, number: int, part_RD: Tensor) -> Tensor:
+    # Into one tensor as they come: hundreds of small ones kept between the chunks' activations would
+    # leave the heap in pieces, and the peak would grow with the batch.
+    if unit_ND is None:
+        unit_ND = part_RD.new_empty(sum(len(c.rows_R) for c in plan.chunks), part_RD.shape[1])
+    chunk = plan.chunks[number]
+    if not chunk.filler:
+        unit_ND[chunk.rows_R] = part_RD
+    return unit_ND
+
+
+def _whole(unit_ND: Tensor | None) -> Tensor:
     if unit_ND is None:
         raise RuntimeError("a batch without texts")
     return unit_ND

@@ -38,10 +38,18 @@ class TextChunk:
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """The chunks of one rank's batch and what was padded (share of the encoded tokens)."""
+    """The chunks of one rank's batch.
+
+    Attributes:
+        chunks: as many on every rank.
+        padding_share: share of the encoded tokens that is padding.
+        fit: so many of them, from the first on, hold no more than ``chunk_pairs`` pairs together; the same
+            number on every rank.
+    """
 
     chunks: list[TextChunk]
     padding_share: float
+    fit: int
 
     def restore(self, parts: list[Tensor]) -> Tensor:
         """Embeddings of all chunks in their order -> ``[2B, D]`` in the batch's order."""
@@ -89,15 +97,23 @@ def plan_chunks(batch: Batch, encoder: Encoder, config: TrainingConfig, device: 
     empty = torch.zeros(0, dtype=torch.int64, device=device)
     for _ in range(max_over_ranks(len(chunks), device) - len(chunks)):
         chunks.append(TextChunk(ids.to(device), mask.to(device), empty, filler=True))
-    return ChunkPlan(chunks, cut.padding_share)
+    rows = _bucket(config, device, len(batch.src_tokens))[0]
+    fit = len(chunks) if config.chunk_pairs is None else max(1, 2 * config.chunk_pairs // rows)
+    return ChunkPlan(chunks, cut.padding_share, min(fit, len(chunks)))
 
 
 def _places(lengths: Int64, config: TrainingConfig, device: torch.device) -> list[Int64]:
     texts = len(lengths)
-    if config.bucket_by_length:
-        rows, tokens = _GPU_BUCKET if device.type == "cuda" else _CPU_BUCKET
-        if config.chunk_pairs is not None:
-            rows = min(rows, 2 * config.chunk_pairs)
+    rows, tokens = _bucket(config, device, texts // 2)
+    if tokens is not None:
         return length_chunks(lengths, rows, tokens)
-    rows = texts if config.chunk_pairs is None else 2 * config.chunk_pairs
     return [np.arange(i, min(i + rows, texts)) for i in range(0, texts, rows)]
+
+
+def _bucket(config: TrainingConfig, device: torch.device, pairs: int) -> tuple[int, int | None]:
+    """Texts that a chunk of a batch of ``pairs`` may hold, and padded tokens (None: any number)."""
+    most = 2 * (pairs if config.chunk_pairs is None else config.chunk_pairs)
+    if not config.bucket_by_length:
+        return most, None
+    rows, tokens = _GPU_BUCKET if device.type == "cuda" else _CPU_BUCKET
+    return min(rows, most) if config.chunk_pairs is not None else rows, tokens

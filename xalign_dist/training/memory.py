@@ -18,8 +18,8 @@ from xalign_dist.training.encode import ChunkPlan, TextChunk
 
 #: How torch's allocators begin a refusal that is no ``torch.OutOfMemoryError``.
 _REFUSALS = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "Cannot allocate memory")
-#: Similarities that a matrix of one of several blocks of the objective may hold: 2 MB.
-_BLOCK_VALUES = 2**19
+#: Similarities that a matrix of one of several blocks of the objective may hold: 1 MB.
+_BLOCK_VALUES = 2**18
 #: Matrices of a block that are alive together on the way back (counted with every part switched on).
 _BLOCK_MATRICES = 16
 
@@ -38,7 +38,8 @@ class MemoryEstimate:
         gradients: of the trained ones; without ZeRO and with several workers also the buffer in which
             they are averaged.
         optimizer: moments, and under ZeRO the fp32 copy of the weights.
-        activations: kept for the backward pass: of one chunk with cached gradients, else of the batch.
+        activations: kept for the backward pass: with cached gradients of ``chunk_pairs`` pairs, else of the
+            batch.
         embeddings: all texts' vectors and their gradients.
         similarities: blocks of the objective.
     """
@@ -156,7 +157,7 @@ def _state_bytes(encoder: Encoder, config: TrainingConfig, world_size: int) -> t
 def _activation_bytes(encoder: Encoder, plan: ChunkPlan, dtype: torch.dtype | None, cached: bool) -> int:
     sizes = [chunk.ids.numel() for chunk in plan.chunks]
     longest = max(plan.chunks, key=lambda chunk: chunk.ids.shape[1])
-    tokens = max(sizes) if cached else sum(sizes)
+    tokens = max(sum(sizes[: plan.fit]), max(sizes)) if cached else sum(sizes)
     if not _recomputes(encoder):
         return int(_bytes_per_token(encoder, longest, dtype) * tokens)
     # One layer at a time is whole; of the others the input is kept.
