@@ -158,6 +158,19 @@ def test_a_driver_waits_for_a_node_that_may_not_be_taken_back(tmp_path: Path) ->
 
 
 @pytest.mark.faults
+def test_a_job_ends_on_a_cluster_of_one_cpu(tmp_path: Path) -> None:
+    few = {**CONFIG, "training": {"steps": 4, "batch_pairs": 16}, "runtime": {}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(few))
+    request = Submission("run", ("run.yaml", "--out", str(tmp_path / "run")), folder=tmp_path)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with ray_head({"RAY_AUTH_MODE": "disabled", "PATH": path}, cpus=1) as head:
+        client = connect(head.dashboard)
+        name, _ = submit(client, request)
+        assert follow(client, name) == 0, client.get_job_logs(name)
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_a_killed_job_continues_in_its_run_directory(client: JobSubmissionClient, tmp_path: Path) -> None:
     config, run = tmp_path / "run.yaml", tmp_path / "run"

@@ -43,7 +43,7 @@ class RayPasses:
 
         numbers = ray.data.from_items(list(range(count)), override_num_blocks=min(count, MOST_TASKS))
         tables = iter(
-            numbers.map_batches(run, batch_size=1, num_cpus=1).iter_batches(
+            numbers.map_batches(run, batch_size=1, num_cpus=_task_cpus()).iter_batches(
                 batch_size=None, batch_format="pyarrow"
             )
         )
@@ -57,7 +57,8 @@ class RayPasses:
     def keep(self, work: Callable[[int], T], numbers: Sequence[int]) -> Callable[[int], T]:
         """One task each, at once."""
         ref = ray.put(work)
-        return _Kept({number: _do.remote(ref, number) for number in numbers})
+        task = _do.options(num_cpus=_task_cpus())
+        return _Kept({number: task.remote(ref, number) for number in numbers})
 
 
 class _Kept:
@@ -69,13 +70,18 @@ class _Kept:
             return _get(self._refs[number])
 
 
+def _task_cpus() -> float:
+    """Half a one on a cluster that has no more than one: a job's driver holds a part of it."""
+    return 1.0 if ray.cluster_resources().get("CPU", 0) > 1 else 0.5
+
+
 @functools.lru_cache(maxsize=KEPT_HERE)
 def _get(ref: Any) -> Any:
     return ray.get(ref)
 
 
 # By name: else, inside a trial of Tune, it would be held to the trial's own reservation, a tenth of a CPU.
-@ray.remote(num_cpus=1, scheduling_strategy="SPREAD")
+@ray.remote(scheduling_strategy="SPREAD")
 def _do(work: Callable[[int], Any], number: int) -> Any:
     return work(number)
 
