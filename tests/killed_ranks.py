@@ -18,8 +18,8 @@ TRAINING = {"batch_pairs": 15, "chunk_pairs": 4, "checkpoint_every": 2}
 
 
 def job_of(home: Path, name: str) -> TrainJob:
-    """40 steps of ZeRO 2."""
-    job = tiny_job(home, dropout=0.2, stop_step=40, total_steps=40, training=TRAINING)
+    """120 steps of ZeRO 2."""
+    job = tiny_job(home, dropout=0.2, stop_step=120, total_steps=120, training=TRAINING)
     training = job.training.model_copy(update={"deepspeed": DeepSpeedConfig(zero_stage=2)})
     return dataclasses.replace(job, work=str(home / name), out=str(home / f"{name}.out"), training=training)
 
