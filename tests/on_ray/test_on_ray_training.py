@@ -233,6 +233,7 @@ def test_two_workers_that_diverge_end_with_that_and_are_not_restarted_into_a_suc
 
 
 def test_a_workers_warnings_are_heard_where_the_command_runs(caplog: pytest.LogCaptureFixture) -> None:
+    # Ray's decorator hides these methods from mypy.
     channel = Channel.remote()  # type: ignore[attr-defined]
     logger = logging.getLogger("xalign_dist.training.somewhere")
     handler = ToDriver(channel)

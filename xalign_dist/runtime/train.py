@@ -74,6 +74,7 @@ def train(
         return _train_here(job, on_step, say)
     # On this node, which lives as long as the command does; another one may be taken away.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # Ray's decorator hides these methods from mypy.
     channel = Channel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     demand = training_demand(runtime, ray.cluster_resources())
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _PLACE_SECONDS)
