@@ -5,7 +5,7 @@ Everything comes from the scores of items (experiment_kept.py): nothing is train
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,24 +85,6 @@ def corrected(tests: Sequence[Test]) -> list[Test]:
     return [
         Test(**{**vars(t), "p": float(p)}) for t, p in zip(tests, holm([t.p for t in tests]), strict=True)
     ]
-
-
-def mean_value(arms: Iterable[Arm], task: str, group: str, groups: Groups) -> float:
-    """Over seeds."""
-    return float(np.mean([arm.value(task, group, groups) for arm in arms]))
-
-
-def share_of_gain(
-    ours: Sequence[Arm],
-    ceiling: Sequence[Arm],
-    start: Sequence[Arm],
-    group: str,
-    groups: Groups,
-) -> float:
-    """What part of the ceiling's gain over the start ours has, in retrieval; over the ceiling's seeds."""
-    ours = ours[: len(ceiling)]
-    a, b, c = (mean_value(x, "retrieval", group, groups) for x in (ours, ceiling, start))
-    return (a - c) / (b - c)
 
 
 def suite_groups(high: Sequence[str], low: Sequence[str]) -> Groups:

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from tuning.components import FULL, arms
+from tuning.components import INFONCE as FIXED
 from tuning.objective import located, pipeline_objective, prepare_shared, trained_model
 from tuning.records import Records, trial_name
 from tuning.shares import limits, trial_runtime
@@ -27,13 +28,14 @@ from xalign_dist.evaluation.saved import METRICS_FILE, SUMS_FILE, read_result, s
 from xalign_dist.pipeline.console import Advance, Screen, run_stage
 from xalign_dist.pipeline.context import RunContext, open_run
 from xalign_dist.pipeline.corpus import Corpus
-from xalign_dist.pipeline.evaluate import ADAPTIVE, evaluate_models, run_suite, suite_inputs
+from xalign_dist.pipeline.evaluate import ADAPTIVE, INFONCE, evaluate_models, run_suite, suite_inputs
 from xalign_dist.pipeline.manifest import digest, file_digest
+from xalign_dist.pipeline.report import report_directory
 from xalign_dist.pipeline.rundir import RunDir, local_only, publish_model, write_json
 from xalign_dist.reporting.ablation import ablation_table
 from xalign_dist.reporting.differences import Difference
 
-SHARED = "shared"
+SHARED, ABLATION_FILE = "shared", "ablation.json"
 
 
 def ablate(
@@ -76,9 +78,29 @@ def ablate(
             results, FULL, [n for n in chosen if n != FULL], settings.evaluation, settings.seed
         )
     found = [r.to_json() for r in rows]
-    write_json(root / "ablation.json", {"schema": 1, "comparisons": found})
-    shown = [Difference.from_json(row, f"{out}/ablation.json") for row in found]
-    screen.say(ablation_table(shown), f"results: {escape(out)}")
+    write_json(root / ABLATION_FILE, {"schema": 1, "comparisons": found})
+    report = _report(named[0], results[0], found, settings)
+    shown = [Difference.from_json(row, f"{out}/{ABLATION_FILE}") for row in found]
+    screen.say(ablation_table(shown), f"results: {escape(out)}", f"report: {escape(report)}")
+
+
+def _report(
+    full: Arm, result: EvaluationResult, ablation: Sequence[dict[str, Any]], settings: RunConfig
+) -> str:
+    """The report of the full method's first seed with the ablation (of all seeds) in it; its path.
+
+    ``result``: of that seed. The fixed InfoNCE arm, where it was trained, is its baseline.
+    """
+    names = {FULL: ADAPTIVE, FIXED: INFONCE}
+    known = [names[m] for m in dict.fromkeys(m.model for m in result.metrics) if m in names]
+    rows = [replace(m, model=names[m.model]) for m in result.metrics if m.model in names]
+    items = {(names[k[0]], *k[1:]): v for k, v in result.items.items() if k[0] in names}
+    renamed = EvaluationResult(rows, items)
+    beside = compare_seeds([renamed], ADAPTIVE, [n for n in known if n != ADAPTIVE], settings.evaluation)
+    write_metrics(rows, str(full.folder / METRICS_FILE))
+    write_json(full.folder / "comparisons.json", {"schema": 1, "comparisons": [r.to_json() for r in beside]})
+    write_json(full.folder / ABLATION_FILE, {"schema": 1, "comparisons": ablation})
+    return report_directory(str(full.folder))
 
 
 class Arm:

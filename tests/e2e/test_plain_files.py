@@ -197,7 +197,10 @@ def test_ablate_and_report_against(xalign, place):
     worse = int(re.search(r"(\d+) worse", shown)[1])
     assert xalign.code == (1 if worse else 0)
     assert "0 significantly better, 0 worse" in xalign("report", full, "--against", full)
-    assert (place / full / "report.html").exists()
+    page = (place / full / "report.html").read_text("utf-8")
+    assert "with hardness" in page
+    assert "CPU core hours held" in page
+    assert f"give {Path('ablated') / 'seed=0' / 'full'}" in xalign("report", "ablated", code=2)
     xalign("ablate", "c.yaml", "--out", "ablated", "--arm", "with hardness")
     assert trained == {arm: (place / arm / "arms").stat().st_mtime_ns for arm in (full, bare)}
     assert json.loads((place / "ablated" / "ablation.json").read_text())["comparisons"] == rows

@@ -164,25 +164,53 @@ def crossed_bootstrap(
     Raises:
         DataError: seeds or clusters do not match.
     """
-    if len(ours) != len(theirs) or not ours:
-        raise DataError(f"{len(ours)} seeds against {len(theirs)}", "give both models the same seeds")
-    reduce = ours[0][0].reduce
-    tables = [table for a, b in zip(ours, theirs, strict=True) for table in _paired_sums(a, b)]
-    if len({len(t) for t in tables}) > 1:
-        raise DataError("seeds were not measured on the same items", "evaluate every seed on one suite")
-    values = [float(_mean_metric(t.sum(axis=0), reduce)) for t in tables]
-    observed_S = np.subtract(values[0::2], values[1::2])
-    draws_BT = _bootstrap(tables, reduce, resamples, seed)
-    by_seed_BS = draws_BT[:, 0::2] - draws_BT[:, 1::2]
-    centre_B = by_seed_BS.mean(axis=1)
-    seeds = len(ours)
-    picked = np.random.default_rng([seed, 1]).integers(0, seeds, (resamples, seeds))
-    seed_part_B = np.take_along_axis(by_seed_BS, picked, axis=1).mean(axis=1) - centre_B
+    observed_2, draws_B2 = crossed_draws([ours, theirs], resamples=resamples, seed=seed)
+    difference = float(observed_2[0] - observed_2[1])
+    draws_B = draws_B2[:, 0] - draws_B2[:, 1]
+    return difference, *percentile_interval(draws_B, confidence), two_sided_p(draws_B, difference)
+
+
+def crossed_draws(
+    arms: Sequence[Sequence[Sequence[ItemScores]]], *, resamples: int = 1000, seed: int = 0, stream: int = 0
+) -> tuple[Float64, Float64]:
+    """Means of several models under the same draws of seeds and items (:func:`crossed_bootstrap`).
+
+    For what is no plain difference, such as a ratio of gains.
+
+    Args:
+        arms: for each model its seeds, for each seed one :class:`ItemScores` per language pair.
+        resamples: bootstrap resamples.
+        seed: of the resampling.
+        stream: of the items' draws: tasks of different items take different ones, and share the
+            draws of training seeds.
+
+    Returns:
+        The observed means float64 ``[A]`` and the draws float64 ``[B, A]``.
+
+    Raises:
+        DataError: the models do not have the same seeds or clusters.
+    """
+    if len({len(arm) for arm in arms}) != 1 or not arms[0]:
+        counts = " seeds against ".join(str(len(arm)) for arm in arms)
+        raise DataError(counts, "give all models the same seeds")
+    first, reduce, seeds = arms[0][0], arms[0][0][0].reduce, len(arms[0])
+    if not all(same_items(first, parts) for arm in arms for parts in arm):
+        raise DataError("models or seeds were not measured on the same items", "evaluate all on one suite")
+    tables = [_sums(arm[s]) for s in range(seeds) for arm in arms]
+    values_SA = np.reshape([_mean_metric(t.sum(axis=0), reduce) for t in tables], (seeds, len(arms)))
+    draws_BSA = _bootstrap(tables, reduce, resamples, seed + stream).reshape(resamples, seeds, len(arms))
+    centre_BA = draws_BSA.mean(axis=1)
+    # The third number: no slice of item draws has this stream.
+    picked_BS = np.random.default_rng([seed, 0, 1]).integers(0, seeds, (resamples, seeds))
+    seed_part_BA = np.take_along_axis(draws_BSA, picked_BS[:, :, None], axis=1).mean(axis=1) - centre_BA
     widen = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
-    draws_B = centre_B + widen * seed_part_B
-    difference = float(np.mean(observed_S))
-    extreme = int((np.abs(draws_B - difference) >= abs(difference) - 1e-12).sum())
-    return difference, *percentile_interval(draws_B, confidence), (1 + extreme) / (1 + resamples)
+    return values_SA.mean(axis=0), centre_BA + widen * seed_part_BA
+
+
+def two_sided_p(draws_B: Float64, observed: float) -> float:
+    """How often draws that are centred on ``observed`` lie as far from it as 0 does, never 0 itself."""
+    extreme = int((np.abs(draws_B - observed) >= abs(observed) - 1e-12).sum())
+    return (1 + extreme) / (1 + len(draws_B))
 
 
 def percentile_interval(draws: Float64, confidence: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from xalign_dist.pipeline.manifest import Manifest
 from xalign_dist.pipeline.remote import Mirror
 from xalign_dist.pipeline.rundir import RunDir, is_uri
 from xalign_dist.runtime.logs import EVENTS_FILE, events
+from xalign_dist.runtime.meter import metered
 from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.session import check_visible, dashboard_url, ray_session
 
@@ -70,7 +71,8 @@ def open_run(config: RunConfig, out: str, screen: Screen) -> Iterator[RunContext
 def _opened(
     config: RunConfig, run: RunDir, manifest: Manifest, screen: Screen, remedy: str
 ) -> Iterator[RunContext]:
-    with ray_session(config.runtime, str(run.log), trains=True) as resources:
+    with ray_session(config.runtime, str(run.log), trains=True) as resources, metered() as meter:
+        manifest.meter = meter.hours
         check_visible(run.root, remedy)
         show_dashboard(screen)
         yield RunContext(config, run, manifest, screen, resources)

@@ -55,6 +55,8 @@ class Manifest:
         """Of the run at ``root``; ``committed`` is called whenever a stage is recorded."""
         self.path = root / "manifest.json"
         self.root, self._committed = root, committed
+        self.meter: Callable[[], Mapping[str, float]] = dict
+        """Hours of CPUs and GPUs held until now, by name; a stage is charged what is added while it runs."""
         self.stages: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             try:
@@ -84,13 +86,15 @@ class Manifest:
         """
         if self.done(name, inputs):
             return dict(self.stages[name]["counts"])
-        started = time.time()
+        started, before = time.time(), self.meter()
         counts = dict(work() or {})
+        held = {kind: round(hours - before.get(kind, 0.0), 4) for kind, hours in self.meter().items()}
         self.stages[name] = {
             "inputs": inputs,
             "outputs": [str(p.relative_to(self.root)) for p in outputs],
             "counts": counts,
             "seconds": round(time.time() - started, 2),
+            **held,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         write_json(self.path, {"schema": 1, "versions": versions(), "stages": self.stages})

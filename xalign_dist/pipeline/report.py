@@ -31,7 +31,11 @@ def report_directory(run: str) -> str:
     """
     local_only(run, "report")
     if not (Path(run) / "manifest.json").exists():
-        raise DataError(f"{run}: no run directory (no manifest.json)", "give the --out of an `xalign run`")
+        whole = next(iter(sorted(Path(run).glob("seed=*/full"))), None)
+        remedy = "give the --out of an `xalign run`"
+        if whole is not None:
+            remedy = f"of an ablation the report is that of its full arm: give {whole}"
+        raise DataError(f"{run}: no run directory (no manifest.json)", remedy)
     return write_report(run)
 
 

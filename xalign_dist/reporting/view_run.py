@@ -133,13 +133,9 @@ def _figures(data: RunData) -> list[tuple[str, str]]:
         if speed:
             middle = sorted(speed)[len(speed) // 2]
             out.append((f"{model_label(arm)}: training speed (median)", f"{formats.count(middle)} pairs/s"))
-    hours = [
-        float(s["counts"]["device_hours"])
-        for s in data.stages.values()
-        if (s.get("counts") or {}).get("device_hours")
-    ]
-    if hours:
-        out.append(("Device hours", f"{sum(hours):.2f}"))
+    for field, what in (("cpu_hours", "CPU core hours held"), ("gpu_hours", "GPU hours held")):
+        if hours := sum(float(s.get(field) or 0) for s in data.stages.values()):
+            out.append((what, f"{hours:.2f}"))
     return out
 
 

@@ -243,3 +243,26 @@ def test_dockerfile_has_both_targets_and_no_root() -> None:
 def _gib(size: str) -> float:
     number, unit = re.fullmatch(r"(\d+)(Gi|Mi)", size).groups()  # type: ignore[union-attr]
     return float(number) / (1 if unit == "Gi" else 1024)
+
+
+@pytest.mark.parametrize(("path", "columns"), [(LAUNCHERS[0], (2, 3)), (LAUNCHERS[1], (4, 5))])
+def test_cost_table_names_what_the_files_start(path: Path, columns: tuple[int, int]) -> None:
+    """Machine types, the most nodes of each pool, and the sum at max_workers: dearest pools first."""
+    machine, price = columns
+    table = (CLUSTER / "README.md").read_text("utf-8").partition("## Cost")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "|" in line]
+    by_pool = {cells[0]: cells for cells in rows}
+    config, hourly = _load(path), {}
+    for kind in config["available_node_types"].values():
+        cells, node = by_pool[kind["labels"]["xalign/pool"]], kind["node_config"]
+        assert cells[machine] == node.get("InstanceType", node.get("machineType"))
+        most = kind.get("max_workers", 0)
+        if cells[0] != "head":
+            assert int(cells[6]) == most
+        # A range is the spot market's: its upper end.
+        hourly[cells[0]] = (float(re.findall(r"\d+\.\d+", cells[price].partition("(")[0])[-1]), most)
+    total, left = hourly.pop("head")[0], config["max_workers"]
+    for cost, most in sorted(hourly.values(), reverse=True):
+        total, left = total + cost * min(most, left), left - min(most, left)
+    (stated,) = (float(cells[price]) for cells in rows if "max_workers" in cells[0])
+    assert total == pytest.approx(stated, abs=0.05)

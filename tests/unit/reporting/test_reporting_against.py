@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from xalign_dist.cli import main
 from xalign_dist.errors import DataError
 from xalign_dist.records import Metric
 from xalign_dist.reporting.against import compare_runs
@@ -47,6 +50,23 @@ def test_intervals_must_part(tmp_path):
     back = compare_runs(base, str(tmp_path / "worse"))
     assert [r.verdict for r in back.rows] == ["better"]
     assert not back.significant_loss
+
+
+def test_the_command_exits_1_on_a_loss_and_0_otherwise(tmp_path, capsys, monkeypatch):
+    better = write_run(tmp_path / "better", [around(0.75)])
+    worse = write_run(tmp_path / "worse", [around(0.60)])
+    for run in (better, worse):
+        Path(run, "manifest.json").write_text('{"schema": 1, "versions": {}, "stages": {}}')
+    for words, code, said in (
+        ((worse, "--against", better), 1, "0 significantly better, 1 worse"),
+        ((better, "--against", worse), 0, "1 significantly better, 0 worse"),
+        ((worse,), 0, "report:"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["xalign", "report", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == code
+        assert said in capsys.readouterr().out
 
 
 def test_errors_count_the_other_way_round(tmp_path):

@@ -1,0 +1,150 @@
+"""Each claim of the paper: what was seen, what counts as shown, and whether it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from experiment_claims import RESAMPLES, TASKS, UNSEEN, Arm, Groups, Test
+
+from tuning.components import FULL, INFONCE
+from xalign_dist.evaluation.scores import Float64
+from xalign_dist.evaluation.significance import crossed_draws, holm, percentile_interval, two_sided_p
+
+LEVEL = 0.05
+WITHOUT = "without "
+UNTRAINED = frozenset({"initial", "static", "USE multilingual"})
+OTHERS = tuple(task for task in TASKS if task != "retrieval")
+Arms = Mapping[str, list[Arm]]
+Means = tuple[Float64, Float64]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``seen`` and ``goal`` are for readers; ``value`` None where the claim is made of several tests."""
+
+    what: str
+    seen: str
+    goal: str
+    shown: bool
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+def verdicts(arms: Arms, groups: Groups, tests: Sequence[Test]) -> list[Claim]:
+    """All claims, in the order of the paper."""
+    baselines = [name for name in (INFONCE, "static", "initial") if name in arms]
+    return [
+        *(_beats(name, tests) for name in baselines),
+        *_parts(arms, groups),
+        *_figures(arms, groups),
+    ]
+
+
+def _beats(baseline: str, tests: Sequence[Test]) -> Claim:
+    """Above a baseline in retrieval and two of the other tasks, in none below; p after Holm."""
+    rows = {t.task: t for t in tests if t.what == f"{FULL} - {baseline}" and t.group == "all"}
+    better = [task for task, t in rows.items() if t.p < LEVEL and t.difference > 0]
+    worse = [task for task, t in rows.items() if t.p < LEVEL and t.difference < 0]
+    shown = "retrieval" in better and len(set(better) & set(OTHERS)) >= 2 and not worse
+    seen = f"better in {', '.join(better) or 'nothing'}; worse in {', '.join(worse) or 'nothing'}"
+    goal = "p < .05 in retrieval and two others; none worse"
+    return Claim(f"above {baseline}", seen, goal, shown)
+
+
+def _parts(arms: Arms, groups: Groups) -> list[Claim]:
+    """Each part that is on: without it the mean of the four tasks falls; Holm over the parts."""
+    names = [name for name in arms if name.startswith(WITHOUT)]
+    seen = [_gap(*_over_tasks(arms, [name, FULL], TASKS, "all", groups)) for name in names]
+    corrected = holm([p for *_, p in seen])
+    return [
+        Claim(
+            f"{name}: the mean of the four tasks falls",
+            f"{value:+.3f} ({low:+.3f} to {high:+.3f}), p {p:.2g}",
+            "below 0, p < .05",
+            bool(value < 0 and p < LEVEL),
+            value,
+            low,
+            high,
+            float(p),
+        )
+        for name, (value, low, high, _), p in zip(names, seen, corrected, strict=True)
+    ]
+
+
+def _figures(arms: Arms, groups: Groups) -> list[Claim]:
+    """The claims that are one figure with a goal."""
+    unseen = [task for task in TASKS if arms[FULL][0].parts(task, UNSEEN, groups)]
+
+    def means(names: Sequence[str], tasks: Sequence[str], group: str) -> Means:
+        return _over_tasks(arms, names, tasks, group, groups)
+
+    rows = (
+        (
+            "low-resource retrieval over fixed InfoNCE",
+            _gap(*means([FULL, INFONCE], ["retrieval"], "low"))[:3],
+            0.10,
+        ),
+        (
+            "share of the oracle's gain, low-resource retrieval",
+            _share(*means([FULL, "oracle", "initial"], ["retrieval"], "low")),
+            0.90,
+        ),
+        (
+            "share of clean data's gain, retrieval",
+            _share(*means([FULL, "clean", "initial"], ["retrieval"], "all")),
+            0.95,
+        ),
+        (
+            "languages not in training against the initial encoder, mean of tasks",
+            _gap(*means([FULL, "initial"], unseen, UNSEEN))[:3],
+            -0.01,
+        ),
+    )
+    return [
+        Claim(
+            what,
+            f"{value:+.3f} ({low:+.3f} to {high:+.3f})",
+            f"at least {goal:.2f}",
+            value >= goal,
+            value,
+            low,
+            high,
+        )
+        for what, (value, low, high), goal in rows
+    ]
+
+
+def _over_tasks(arms: Arms, names: Sequence[str], tasks: Iterable[str], group: str, groups: Groups) -> Means:
+    """Mean over ``tasks`` of the macro average of each arm of ``names``: float64 ``[A]``, draws ``[B, A]``.
+
+    Over the seeds that all of them have; a model without training is the same under every seed.
+    """
+    seeds = min(len(arms[name]) for name in names if name not in UNTRAINED)
+    same = [arms[n] * seeds if n in UNTRAINED else arms[n][:seeds] for n in names]
+    parts = [
+        crossed_draws(
+            [[one.parts(task, group, groups) for one in arm] for arm in same],
+            resamples=RESAMPLES,
+            stream=number,
+        )
+        for number, task in enumerate(tasks)
+    ]
+    return np.mean([p[0] for p in parts], axis=0), np.mean([p[1] for p in parts], axis=0)
+
+
+def _gap(observed_A: Float64, draws_BA: Float64) -> tuple[float, float, float, float]:
+    """First minus second, its interval, and p."""
+    value, draws_B = float(observed_A[0] - observed_A[1]), draws_BA[:, 0] - draws_BA[:, 1]
+    return value, *percentile_interval(draws_B, 0.95), two_sided_p(draws_B, value)
+
+
+def _share(observed_A: Float64, draws_BA: Float64) -> tuple[float, float, float]:
+    """(ours - start) / (ceiling - start) of ours, ceiling, start, and its interval."""
+    ours_B, ceiling_B, start_B = draws_BA.T
+    ours, ceiling, start = observed_A
+    draws_B = (ours_B - start_B) / (ceiling_B - start_B)
+    return float((ours - start) / (ceiling - start)), *percentile_interval(draws_B, 0.95)
