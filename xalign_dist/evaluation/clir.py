@@ -14,11 +14,15 @@ from xalign_dist.records import Float32
 
 
 class RankingScores(NamedTuple):
-    """Per query: 1 / rank of the first relevant document, nDCG, share of relevant ones found."""
+    """Per query: 1 / rank of the first relevant document, nDCG, share of relevant ones found.
+
+    ``recall_N`` is among the first k, ``recall_at`` by each cut that was asked for.
+    """
 
     rr_N: Float64
     ndcg_N: Float64
     recall_N: Float64
+    recall_at: dict[int, Float64]
 
 
 def rank_documents(
@@ -27,6 +31,7 @@ def rank_documents(
     relevant: Sequence[Collection[int]],
     *,
     k: int = 10,
+    recall_at: Sequence[int] = (),
     block: int = BLOCK_ROWS,
 ) -> RankingScores:
     """Rank all documents for each query by cosine; only the first k count.
@@ -39,7 +44,8 @@ def rank_documents(
         query_ND: queries.
         document_MD: documents.
         relevant: for query i, the rows of its relevant documents.
-        k: cut.
+        k: cut of MRR and nDCG.
+        recall_at: further cuts of recall.
         block: queries ranked at once.
 
     Raises:
@@ -51,9 +57,10 @@ def rank_documents(
             f"{len(queries)} queries over {len(documents)} documents, or a query without relevant document",
             "give each query at least one relevant document",
         )
-    _, order_Nk = topk(queries, documents, k, block)
-    right_Nk = np.array([np.isin(row, list(good)) for row, good in zip(order_Nk, relevant, strict=True)])
-    rank_k = np.arange(1, order_Nk.shape[1] + 1)
+    _, order_NK = topk(queries, documents, max(k, *recall_at, 1), block)
+    found_NK = np.array([np.isin(row, list(good)) for row, good in zip(order_NK, relevant, strict=True)])
+    right_Nk = found_NK[:, :k]
+    rank_k = np.arange(1, right_Nk.shape[1] + 1)
     gain_k = 1.0 / np.log2(1 + rank_k)
     count_N = np.array([len(good) for good in relevant])
     ideal_N = np.cumsum(gain_k)[np.minimum(count_N, len(rank_k)) - 1]
@@ -61,4 +68,5 @@ def rank_documents(
         (right_Nk / rank_k).max(axis=1),
         (right_Nk * gain_k).sum(axis=1) / ideal_N,
         right_Nk.sum(axis=1) / count_N,
+        {cut: found_NK[:, :cut].sum(axis=1) / count_N for cut in recall_at},
     )

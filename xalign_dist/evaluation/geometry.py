@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import skew
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 from xalign_dist.errors import DataError
@@ -20,13 +20,17 @@ SAMPLE_ROWS = 1000
 
 
 class GeometryScores(NamedTuple):
-    """See the functions of these names; ``alignment_N`` is per pair."""
+    """See the functions of these names; ``alignment_N`` is per pair.
+
+    ``probe_K`` is of the sampled pairs, whose numbers are ``sampled_K``; empty where it is not defined.
+    """
 
     alignment_N: Float64
     uniformity: float
     hubness: float
     isometry: float
-    language_probe: float
+    probe_K: Float64
+    sampled_K: Int64
 
 
 def geometry(src_ND: Float32, tgt_ND: Float32, groups_N: Int64, *, seed: int = 0) -> GeometryScores:
@@ -54,6 +58,7 @@ def geometry(src_ND: Float32, tgt_ND: Float32, groups_N: Int64, *, seed: int = 0
         hubness(x_ND, y_ND),
         isometry(x_ND[picked], y_ND[picked]),
         language_probe(x_ND[picked], y_ND[picked], groups_N[picked]),
+        picked,
     )
 
 
@@ -98,23 +103,23 @@ def isometry(src_ND: Float32, tgt_ND: Float32) -> float:
     return float(a @ b / scale) if scale > 1e-9 * len(a) else float("nan")
 
 
-def language_probe(src_ND: Float32, tgt_ND: Float32, groups_N: Int64, folds: int = 5) -> float:
-    """Accuracy of a logistic regression that tells the two languages apart, cross-validated.
+def language_probe(src_ND: Float32, tgt_ND: Float32, groups_N: Int64, folds: int = 5) -> Float64:
+    """Share of each pair's two texts whose language a logistic regression tells, float64 ``[N]``.
 
-    0.5: the language cannot be read off the vector; 1: it can. Translations stand in one fold,
-    so that nothing is learnt from a text's partner. NaN with fewer than two groups.
+    Cross-validated, translations in one fold, so that nothing is learnt from a text's partner. Mean 0.5:
+    the language cannot be read off the vector; 1: it can. Empty with fewer than two groups.
     """
     folds = min(folds, len(np.unique(groups_N)))
     if folds < 2:
-        return float("nan")
+        return np.zeros(0)
     rows = np.concatenate([src_ND, tgt_ND])
     label = np.repeat([0, 1], [len(src_ND), len(tgt_ND)])
     with threadpool_limits(1):
-        scores = cross_val_score(
+        guessed = cross_val_predict(
             LogisticRegression(C=10.0, max_iter=1000),
             rows,
             label,
             groups=np.concatenate([groups_N, groups_N]),
             cv=GroupKFold(folds),
         )
-    return float(scores.mean())
+    return np.asarray((guessed == label).reshape(2, -1).mean(axis=0))

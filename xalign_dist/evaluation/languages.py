@@ -10,6 +10,7 @@ from xalign_dist.evaluation.tables import PairSet
 from xalign_dist.evaluation.tasks import TASKS
 from xalign_dist.evaluation.tasks_downstream import ClassificationData, ClirData, MiningData
 from xalign_dist.evaluation.tasks_sentence import Pool
+from xalign_dist.evaluation.tasks_word import Lexicon
 from xalign_dist.records import ENGLISH
 
 
@@ -21,7 +22,8 @@ def language_lookup(suite: Suite) -> Callable[[Sequence[str]], list[str]]:
     """
     known: dict[str, str] = {}
     for task in suite.tasks:
-        for lang, texts in _texts(TASKS[task.task].load(task)):
+        data = TASKS[task.task].load(task)
+        for lang, texts in _texts(data.pairs if isinstance(data, Lexicon) else data):
             for text in texts:
                 known.setdefault(text, lang)
     return lambda texts: [known.get(text, ENGLISH) for text in texts]

@@ -88,8 +88,8 @@ def evaluate(
         cfg: resamples and width of the intervals.
         seed: of intervals, samples and folds; goes into each row.
         round_: mining round, goes into each row.
-        token_states: model -> states of words, for word alignment. A model without is left out
-            of that task with a note.
+        token_states: model -> states of words, for word alignment and lexicons in contexts. A model
+            without is left out of that task with a note.
         mine: how the mining task finds pairs. None: the system's own miner.
 
     Raises:
@@ -104,7 +104,7 @@ def evaluate(
         cached = CachedEmbedder(model, embed)
         for task, loaded in data:
             states = (token_states or {}).get(model)
-            if task.task == "word_alignment" and states is None:
+            if task.needs_words and states is None:
                 result.notes.append(f"{task.key}: {model} gives no states of single words; left out")
                 continue
             context = TaskContext(cached, task, seed, states, mine or system_miner(seed=seed))
@@ -117,13 +117,13 @@ def evaluate(
 def _check(
     models: Mapping[str, EmbedFn], suite: Suite, token_states: Mapping[str, TokenStatesFn] | None
 ) -> None:
-    kinds = {t.task for t in suite.tasks}
+    asking = [t.key for t in suite.tasks if t.needs_words]
     if not models:
         raise ConfigError("evaluation of no model", "name at least one model")
-    if "word_alignment" in kinds and not set(token_states or {}) & set(models):
+    if asking and not set(token_states or {}) & set(models):
         raise ConfigError(
-            "the suite has word_alignment, and no model gives states of single words",
-            "remove the task, or evaluate a transformer encoder",
+            f"the suite has {asking[0]}, and no model gives states of single words",
+            "remove the task (lexicon: its contexts), or evaluate a transformer encoder",
         )
 
 

@@ -54,7 +54,7 @@ TaskName = Literal[
 Cell = str | int | float | bool
 
 ROLES: dict[str, tuple[str, ...]] = {"mining": ("sentences", "gold"), "clir": ("queries", "documents")}
-MAIN = "main"
+MAIN, SENTENCES = "main", "sentences"
 _TABLE_KEYS = ("columns", "values", "filter", "exclude")
 
 
@@ -91,6 +91,15 @@ class TaskSpec(Section):
         description="classification: examples per class in the target language added to the training"
         " data, one accuracy@N for each.",
     )
+    contexts: int | None = Field(
+        None,
+        ge=1,
+        description="lexicon: a word's vector is the mean of its states in up to so many of"
+        " `data.sentences`. None: each word is embedded alone.",
+    )
+    recall: list[int] = Field(
+        default=[10], min_length=1, description="clir: the k of recall@k, one figure for each."
+    )
     high: list[str] | None = Field(None, description="Languages averaged as `high`. None: the suite's.")
     low: list[str] | None = Field(None, description="Languages averaged as `low`. None: the suite's.")
 
@@ -112,17 +121,33 @@ class TaskSpec(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        roles = ROLES.get(self.task, (MAIN,))
+        for setting, task in (("shots", "classification"), ("contexts", "lexicon"), ("recall", "clir")):
+            usual = TaskSpec.model_fields[setting].get_default(call_default_factory=True)
+            if self.task != task and getattr(self, setting) != usual:
+                raise ValueError(f"{setting} is a setting of {task}, not of {self.task}")
+        roles = (MAIN, SENTENCES) if self.contexts else ROLES.get(self.task, (MAIN,))
         if set(self.data) != set(roles):
             wanted = f"data.{' and data.'.join(roles)}" if roles != (MAIN,) else "one path"
             raise ValueError(f"{self.task} needs {wanted}, got {', '.join(self.data) or 'nothing'}")
-        known = (*METRICS[self.task], *(f"accuracy@{k}" for k in self.shots))
+        known = self._known_metrics()
         unknown = [m for m in self.metrics or () if m not in known]
         if unknown:
             raise ValueError(f"{self.task} has no metric {', '.join(unknown)}; it has {', '.join(known)}")
-        if self.shots and self.task != "classification":
-            raise ValueError(f"shots is a setting of classification, not of {self.task}")
+        if min(self.recall) < 1:
+            raise ValueError(f"recall: {min(self.recall)} is no rank; ranks begin at 1")
         return self
+
+    def _known_metrics(self) -> tuple[str, ...]:
+        usual = [m for m in METRICS[self.task] if "recall@" not in m]
+        if self.task == "clir":
+            usual += [f"{prefix}recall@{k}" for prefix in ("", "pooled_") for k in self.recall]
+        few = [f"accuracy@{k}" for k in self.shots]
+        return (*usual, *few, *(["covered"] if self.contexts else []))
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the task asks a model for states of single words."""
+        return self.task == "word_alignment" or self.contexts is not None
 
     @property
     def key(self) -> str:

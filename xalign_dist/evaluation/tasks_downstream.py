@@ -168,10 +168,14 @@ def _rank(
     if not asked:
         return []
     scores = rank_documents(
-        ctx.embed([q[0] for q in asked]), ctx.embed([d[1] for d in documents]), [rows[q[1]] for q in asked]
+        ctx.embed([q[0] for q in asked]),
+        ctx.embed([d[1] for d in documents]),
+        [rows[q[1]] for q in asked],
+        recall_at=ctx.task.recall,
     )
     clusters = text_keys([q[2] for q in asked])
-    columns = {"mrr@10": scores.rr_N, "ndcg@10": scores.ndcg_N, "recall@10": scores.recall_N}
+    columns = {"mrr@10": scores.rr_N, "ndcg@10": scores.ndcg_N}
+    columns |= {f"recall@{k}": found_N for k, found_N in scores.recall_at.items()}
     return [
         Score.of(prefix + name, query_lang, doc_lang, ItemScores.mean(values, clusters))
         for name, values in columns.items()

@@ -136,7 +136,7 @@ def run_similarity(sets: list[PairSet], ctx: TaskContext) -> list[Score]:
 
 
 def run_geometry(sets: list[PairSet], ctx: TaskContext) -> list[Score]:
-    """Shape of the space, of every language pair; only alignment has items to test."""
+    """Shape of the space, of every language pair; alignment and the language probe have items to test."""
     out = []
     for pair in sets:
         scores = geometry(ctx.embed(pair.src), ctx.embed(pair.tgt), pair.clusters_N, seed=ctx.seed)
@@ -147,7 +147,9 @@ def run_geometry(sets: list[PairSet], ctx: TaskContext) -> list[Score]:
             "uniformity": scores.uniformity,
             "hubness": scores.hubness,
             "isometry": scores.isometry,
-            "language_probe": scores.language_probe,
         }
         out += [Score(k, *langs, v, n) for k, v in rest.items() if np.isfinite(v)]
+        if len(scores.probe_K):
+            items = ItemScores.mean(scores.probe_K, pair.clusters_N[scores.sampled_K])
+            out.append(Score.of("language_probe", *langs, items))
     return out

@@ -119,7 +119,7 @@ def evaluate_models(
 
 
 def _asks_for_words(suite: Suite) -> bool:
-    return any(task.task == "word_alignment" for task in suite.tasks)
+    return any(task.needs_words for task in suite.tasks)
 
 
 def check_suite(config: RunConfig) -> None:

@@ -29,6 +29,8 @@ def test_mrr_by_hand_and_the_cut():
     documents = np.array([[1.0, 0.1], [1.0, 0.2], [1.0, 0.3], [0.0, 1.0]])
     assert rank_documents(queries, documents, [{2}]).rr_N.tolist() == [pytest.approx(1 / 3)]
     assert rank_documents(queries, documents, [{2}], k=2).rr_N.tolist() == [0.0]
+    cuts = rank_documents(queries, documents, [{2, 3}], k=2, recall_at=[1, 3, 4, 100]).recall_at
+    assert {cut: found.tolist() for cut, found in cuts.items()} == {1: [0], 3: [0.5], 4: [1], 100: [1]}
     with pytest.raises(DataError, match="without relevant document"):
         rank_documents(queries, documents, [set()])
 

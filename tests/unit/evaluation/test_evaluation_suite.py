@@ -127,7 +127,7 @@ def test_a_limit_keeps_whole_answers_and_partners(tmp_path):
         src=["run", "go", "run", "see"],
         tgt=["rennen", "gehen", "laufen", "sehen"],
     )
-    (pairs,) = load_lexicon(task(task="lexicon", data=lexicon, limit=2))
+    (pairs,) = load_lexicon(task(task="lexicon", data=lexicon, limit=2)).pairs
     assert pairs.src == ["run", "go", "run"]
     path = write_pairs(tmp_path / "pairs.parquet")
     pool = load_pool(task(task="pooled_retrieval", data=path, limit=7))
