@@ -41,6 +41,7 @@ from xalign_dist.reporting.view_run import (
     reproduce,
     stage_notes,
 )
+from xalign_dist.reporting.view_shots import shot_curves
 from xalign_dist.reporting.view_space import space
 
 REPORT_FILE = "report.html"
@@ -159,6 +160,7 @@ def _results_context(data: RunData, results: Results) -> dict[str, Any]:
         "baselines": gain_baselines(results),
         "summary": summary_rows(results, data.differences),
         "tables": language_tables(results, data.differences),
+        "shots": shot_curves(results),
         "forest_plots": forests(data.differences),
         "tested": tested_rows(data.differences),
         "ablation": ablation.tables(data.ablation),

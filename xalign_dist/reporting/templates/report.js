@@ -95,7 +95,7 @@
       svg.append(cursor);
       const step = x0 + ((at - left) / (right - left)) * (x1 - x0);
       const value = (y) => Number((y0 + ((bottom - y) / (bottom - top)) * (y1 - y0)).toPrecision(3));
-      showTip([line([["step " + Math.round(step), false]], true), ...found.map(([name, p]) => line([[name + " ", false], [String(value(p[1])), true]]))], event.clientX, event.clientY);
+      showTip([line([[svg.dataset.unit + " " + Math.round(step), false]], true), ...found.map(([name, p]) => line([[name + " ", false], [String(value(p[1])), true]]))], event.clientX, event.clientY);
     });
     svg.addEventListener("pointerleave", () => { cursor.remove(); hideTip(); });
   }
