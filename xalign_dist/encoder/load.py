@@ -85,6 +85,26 @@ def require_encoder(spec: str) -> None:
     _require_files(read_layout(local_directory(spec)).transformer, spec)
 
 
+def vector_width(spec: str, config: EncoderConfig | None = None) -> int:
+    """Width D of the vectors of :func:`load_encoder`, from the model's settings: no weights are read.
+
+    Raises:
+        ModelError: no such model, or settings that cannot be read.
+        ConfigError: a projection that does not fit the model's.
+    """
+    from transformers import AutoConfig
+
+    config, layout = config or EncoderConfig(model=spec), read_layout(local_directory(spec))
+    try:
+        with _quiet():
+            settings = AutoConfig.from_pretrained(layout.transformer, trust_remote_code=False)
+    except (OSError, ValueError) as err:
+        raise ModelError(f"{spec}: its config.json cannot be read ({err})", "fetch the model again") from err
+    width = int(settings.get_text_config().hidden_size)
+    head = _head(config, layout, width, spec)
+    return next((m.out_features for m in reversed(head or ()) if isinstance(m, nn.Linear)), width)
+
+
 def _check_prefixes(encoder: Encoder) -> None:
     for name, prefix in (("query", encoder.query_prefix), ("passage", encoder.passage_prefix)):
         if prefix and len(encoder.tokenizer(prefix)["input_ids"]) >= encoder.max_tokens:

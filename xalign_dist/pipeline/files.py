@@ -15,6 +15,7 @@ from xalign_dist.config import CleaningConfig, CorpusConfig, RunConfig, RuntimeC
 from xalign_dist.corpora.languages import UNDETERMINED
 from xalign_dist.corpora.read import read_corpus
 from xalign_dist.corpora.tables import read_table, write_table
+from xalign_dist.encoder.load import vector_width
 from xalign_dist.errors import ConfigError, DataError, OutputError
 from xalign_dist.pipeline import clean as clean_stage
 from xalign_dist.pipeline import score as score_stage
@@ -28,7 +29,7 @@ from xalign_dist.records import ORIGIN_PARALLEL, SCORED_PAIR
 from xalign_dist.runtime.logs import EVENTS_FILE, events
 from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.scoring import embed_buckets
-from xalign_dist.runtime.search import neighbour_search, stands_alone
+from xalign_dist.runtime.search import neighbour_search, require_room, stands_alone
 from xalign_dist.runtime.session import check_visible, ray_session
 from xalign_dist.runtime.vector_store import VectorStore
 from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
@@ -217,6 +218,8 @@ def mine_files(
     settings, sides, index = config.mining, Sides.of(left, right), folder / WORK / "index"
     alone, rows = stands_alone(config.runtime), (sides.source.num_rows, sides.target.num_rows)
     with _cluster_if_asked(config.runtime, folder, screen) as resources:
+        width = vector_width(model, config.encoder.model_copy(update={"model": model}))
+        require_room(settings, [rows], width, resources, alone=alone)
         texts = left["text"].to_pylist() + right["text"].to_pylist()
         vectors = _vectors(texts, model, config, folder, resources, screen, layer)
         with screen.stage("mine", right.num_rows, "sentences") as advance:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from xalign_dist.config import MiningConfig
 from xalign_dist.corpora.tables import write_table
+from xalign_dist.encoder.load import vector_width
 from xalign_dist.mining import Ledger, MiningResult, Neighbours, mine_from_neighbours
 from xalign_dist.mining.consistency import rescored
 from xalign_dist.mining.known import BlockSearch, KnownLists, Rows
@@ -21,7 +22,7 @@ from xalign_dist.pipeline.manifest import digest
 from xalign_dist.pipeline.rundir import write_json
 from xalign_dist.pipeline.score import AUDIT_FILE, PAIRS_FILE
 from xalign_dist.records import Float32
-from xalign_dist.runtime.search import Search, neighbour_search
+from xalign_dist.runtime.search import Search, neighbour_search, require_room
 from xalign_dist.runtime.vector_store import VectorStore, taken
 from xalign_dist.scoring import AuditEntry, write_audit
 
@@ -39,6 +40,22 @@ def announce(screen: Screen, search: Search, sides: Iterable[Sides], vectors: Ve
         rows = one.source.num_rows, one.target.num_rows
         plans += [search.plan(rows[1], dim, rows[0]), search.plan(rows[0], dim, rows[1])]
     screen.say(f"      {describe(plans)}")
+
+
+def check_room(context: RunContext, sides: Iterable[Sides]) -> None:
+    """Refuse before anything is embedded what no index can hold.
+
+    Raises:
+        ResourceError: with the numbers.
+    """
+    config = context.config
+    width = max(vector_width(config.scoring.reference), vector_width(config.encoder.model, config.encoder))
+    rows = [(one.source.num_rows, one.target.num_rows) for one in sides]
+    require_room(config.mining, rows, width, lambda: context.resources, alone=_alone(context))
+
+
+def _alone(context: RunContext) -> bool:
+    return context.config.runtime.address is None and context.resources.nodes == 1
 
 
 def mine_pair(
@@ -86,10 +103,9 @@ def mine_round(
     config, home = context.config, context.run.round(number)
     entries, tables = [], []
     index, settings = context.run.corpus / "_index", config.mining
-    alone = config.runtime.address is None and context.resources.nodes == 1
     rows = [side.num_rows for one in sides.values() for side in (one.source, one.target)]
     with neighbour_search(
-        settings, index, rows, lambda: context.resources, alone=alone, say=context.screen.say
+        settings, index, rows, lambda: context.resources, alone=_alone(context), say=context.screen.say
     ) as search:
         announce(context.screen, search, sides.values(), vectors)
         for key, one in sides.items():

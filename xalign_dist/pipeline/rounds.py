@@ -17,7 +17,7 @@ from xalign_dist.pipeline.context import RunContext, open_run
 from xalign_dist.pipeline.corpus import Corpus, open_corpus
 from xalign_dist.pipeline.evaluate import check_suite, evaluate_run, retrieval_accuracy
 from xalign_dist.pipeline.manifest import digest, file_digest, place_digest
-from xalign_dist.pipeline.mine import mine_round
+from xalign_dist.pipeline.mine import check_room, mine_round
 from xalign_dist.pipeline.report import report_run
 from xalign_dist.pipeline.score import PAIRS_FILE, score_table, thresholds
 from xalign_dist.pipeline.train import (
@@ -42,6 +42,8 @@ def run_all(config: RunConfig, out: str, screen: Screen, truth: Truth | None = N
     check_suite(config)
     with open_run(config, out, screen) as context:
         corpus = prepare(context)
+        if config.pairs.use_mined:
+            check_room(context, corpus.sides.values())
         reference = embed(context, corpus, config.scoring.reference, "embed with the reference encoder")
         for number in range(1, config.rounds.count + 1):
             one_round(context, corpus, reference, number)

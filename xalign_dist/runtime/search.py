@@ -12,7 +12,7 @@ import ray
 from xalign_dist.config import MiningConfig, RuntimeConfig
 from xalign_dist.errors import Preempted
 from xalign_dist.mining.local import LocalSearch
-from xalign_dist.mining.plan import takes_flat
+from xalign_dist.mining.plan import SHARE_OF_MEMORY, plan_index, takes_flat
 from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.shards import Say, ShardPool, shard_pool
 from xalign_dist.runtime.waiting import wait_for
@@ -61,6 +61,43 @@ def neighbour_search(
     count = found.shards(settings.shards)
     with shard_pool(folder, count, settings.index, settings.recall, say=say) as pool:
         yield pool
+
+
+def require_room(
+    settings: MiningConfig,
+    sides: Iterable[tuple[int, int]],
+    width: int,
+    resources: Callable[[], Resources],
+    *,
+    alone: bool,
+) -> None:
+    """Refuse what :func:`neighbour_search` will not be able to hold, before hours of embedding.
+
+    A cluster whose groups may add nodes is not judged by those that are there.
+
+    Args:
+        settings: ``mining`` of the config.
+        sides: (source rows, target rows) of every language pair.
+        width: dimensions of the vectors.
+        resources: asked for where actors will search.
+        alone: there is one machine only.
+
+    Raises:
+        ResourceError: the index of a side does not fit, with the numbers.
+    """
+    pairs = [(a, b) for one, other in sides for a, b in ((one, other), (other, one))]
+    exact = all(takes_flat(rows, settings.recall, settings.index) for rows, _ in pairs)
+    if alone and exact and settings.shards is None:
+        for rows, queries in pairs:
+            plan_index(rows, width, kind="flat", queries=queries)
+        return
+    found = resources()
+    if found.groups:
+        return
+    memory = int(ray.cluster_resources().get("memory", 0) * SHARE_OF_MEMORY) or None
+    for rows, queries in pairs:
+        shards = min(found.shards(settings.shards), max(rows, 1))
+        plan_index(rows, width, memory, settings.recall, settings.index, queries=queries, shards=shards)
 
 
 def bring_nodes(resources: Resources, rows: int, say: Say, patience: float = PATIENCE) -> None:

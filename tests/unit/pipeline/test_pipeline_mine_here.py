@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,15 @@ import ray
 from rich.console import Console
 
 from xalign_dist.config import RunConfig
-from xalign_dist.mining import exact_knn, mine
+from xalign_dist.errors import ResourceError
+from xalign_dist.mining import exact_knn, mine, plan
+from xalign_dist.pipeline import files
 from xalign_dist.pipeline.console import Screen
 from xalign_dist.pipeline.files import mine_files, read_records
 from xalign_dist.records import text_keys
+from xalign_dist.runtime.demand import Group
+from xalign_dist.runtime.resources import Resources
+from xalign_dist.runtime.search import require_room
 from xalign_dist.runtime.vectors import EmbedJob
 
 MODEL = "builtin:e5-small"
@@ -87,3 +93,31 @@ def test_no_ray_is_started_and_the_pairs_are_those_of_the_twin(tmp_path: Path, g
     assert right[kept].sum() > 90
     assert right[kept].mean() > 0.85
     assert run() == counts, "again from the lists on disk"
+
+
+def test_what_cannot_fit_is_refused_before_a_text_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SHARE_OF_MEMORY", 1e-6)  # of the machine's memory: some 20 kB
+    for name in ("en.txt", "ga.txt"):
+        (tmp_path / name).write_text("".join(f"{name} {i}\n" for i in range(400)), "utf-8")
+    monkeypatch.setattr(files, "embed_corpus", lambda *_: pytest.fail("embedded"))
+    sides = str(tmp_path / "en.txt"), str(tmp_path / "ga.txt")
+    with pytest.raises(ResourceError, match="flat index of 400 vectors x 384 dimensions needs"):
+        mine_files(MODEL, *sides, {}, str(tmp_path / "out"), CONFIG, Screen(False), "en", "ga")
+
+
+def test_a_cluster_is_judged_by_its_memory_unless_it_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "memory": 4e9})
+    settings, here = CONFIG.mining, Resources(cpus=8, gpus=0, nodes=2)
+
+    def ask(rows: int, resources: Resources, **more: object) -> None:
+        changed = settings.model_copy(update=more)
+        require_room(changed, [(1000, rows)], 384, lambda: resources, alone=False)
+
+    ask(1_000_000, here)  # 1.5 GB of 2
+    with pytest.raises(ResourceError, match=r"set mining\.recall below 1"):
+        ask(2_000_000, here)
+    ask(2_000_000, here, recall=0.95)
+    grows = replace(here, groups=(Group("data", {"CPU": 16.0}, {}, 8, grows=True),))
+    ask(2_000_000, grows)
