@@ -29,6 +29,9 @@ from xalign_dist.records import Float32, Int64
 RERANK_BYTES = 64 << 20
 SEED = 1234
 
+GPU_MOST = 2048
+"""Neighbours, and inverted lists looked into, that a search on a GPU may ask for."""
+
 # Extra flat neighbours fetched so that a tie at the k-th place is cut by row and not by chance.
 TIE_SLACK = 8
 
@@ -42,6 +45,11 @@ def _faiss() -> Any:
             "pip install 'xalign_dist[cpu]', or 'xalign_dist[gpu]' on a machine with an NVIDIA GPU",
         ) from None
     return faiss
+
+
+def gpus() -> int:
+    """GPUs that faiss sees in this process; its CPU build sees none."""
+    return int(_faiss().get_num_gpus())
 
 
 def set_threads(count: int) -> None:
@@ -60,6 +68,8 @@ class VectorIndex:
 
     def __init__(self, index: Any, kind: str, vectors_ND: Float32 | None = None) -> None:
         self._index, self._vectors = index, vectors_ND
+        self._gpu: Any = None
+        self._lists = int(getattr(index, "nlist", 0))
         self.kind = kind
         self.rows = int(index.ntotal)
         self.dim = int(index.d)
@@ -85,12 +95,30 @@ class VectorIndex:
         query = check_vectors(query_ND, "query", self.dim)
         if len(query) == 0:
             return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
-        wanted = shortlist(effort, k) if self.kind == "ivfpq" else k + TIE_SLACK
-        found, ids = self._index.search(query, min(wanted, self.rows), params=self._looking(effort, k))
+        wanted = min(shortlist(effort, k) if self.kind == "ivfpq" else k + TIE_SLACK, self.rows)
+        if self._gpu is not None and max(wanted, probes(effort)) > GPU_MOST:
+            self._index, self._gpu = _faiss().index_gpu_to_cpu(self._index), None
+        found, ids = self._index.search(query, wanted, params=self._looking(effort, k))
         if self.kind == "ivfpq":
             found = self._exact(query, ids)
         scores = np.where(ids == MISSING, MISSING_SCORE, found)
         return merge_topk([(scores, ids.astype(np.int64))], k)
+
+    def to_gpu(self) -> bool:
+        """Move the index to the first GPU that this process sees; whether that was possible.
+
+        It stays where it is without a GPU, where the GPU has no room or no such index (hnsw). Scores may
+        differ from the CPU's in the last bits of float32.
+        """
+        if self.kind == "hnsw" or not gpus():
+            return False
+        room = _faiss().StandardGpuResources()
+        try:
+            self._index = _faiss().index_cpu_to_gpu(room, 0, self._index)
+        except RuntimeError:
+            return False
+        self._gpu = room  # Its memory is the index's: both end together.
+        return True
 
     def exhausted(self, effort: int, k: int) -> bool:
         """Whether more effort cannot find more."""
@@ -98,7 +126,7 @@ class VectorIndex:
             return True
         if self.kind == "hnsw":
             return breadth(effort, k) >= self.rows
-        everywhere = probes(effort) >= int(self._index.nlist)
+        everywhere = probes(effort) >= self._lists
         return everywhere and (self.kind == "ivf" or shortlist(effort, k) >= self.rows)
 
     def _looking(self, effort: int, k: int) -> Any:
@@ -108,7 +136,7 @@ class VectorIndex:
         if self.kind == "hnsw":
             return faiss.SearchParametersHNSW(efSearch=min(breadth(effort, k + TIE_SLACK), self.rows))
         kind = faiss.SearchParametersIVF if self.kind == "ivf" else faiss.IVFPQSearchParameters
-        return kind(nprobe=min(probes(effort), int(self._index.nlist)))
+        return kind(nprobe=min(probes(effort), self._lists))
 
     def _exact(self, query_BD: Float32, id_BS: Int64) -> Float32:
         """Inner products of queries with the vectors on disk that their codes named, ``[B, S]``."""

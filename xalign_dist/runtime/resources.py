@@ -162,8 +162,9 @@ class Resources:
         return Demand("mining", nodes, {"CPU": float(_cores(groups) // 2 + 1)}, setting="mining.shards")
 
     def shards(self, configured: int | None) -> int:
-        """Index shards: as configured, else two per node (one laptop: 2)."""
-        return configured or max(2, 2 * self.now().nodes)
+        """Index shards: as configured, else one per GPU, else two per node (one laptop: 2)."""
+        here = self.now()
+        return configured or here.gpus or max(2, 2 * here.nodes)
 
     def _data_groups(self) -> list[Group]:
         """Those without GPUs: an autoscaler keeps the others for who asks for a GPU."""

@@ -11,6 +11,7 @@ import ray
 
 from xalign_dist.config import MiningConfig, RuntimeConfig
 from xalign_dist.errors import Preempted
+from xalign_dist.mining.index import gpus
 from xalign_dist.mining.local import LocalSearch
 from xalign_dist.mining.plan import SHARE_OF_MEMORY, plan_index, takes_flat
 from xalign_dist.runtime.resources import Resources
@@ -38,7 +39,7 @@ def neighbour_search(
     alone: bool,
     say: Say = lambda line: None,
 ) -> Iterator[Search]:
-    """Search in this process where it has one machine and every search is exact; else a pool of shards.
+    """Search in this process where it has one machine, no GPU, and every search is exact; else shards.
 
     Several shards on one machine would share its cores and its memory, and each search would be done
     once for each direction. On a cluster that grows, an index that is worth it brings nodes first.
@@ -53,14 +54,21 @@ def neighbour_search(
     """
     rows = list(rows)
     exact = all(takes_flat(count, settings.recall, settings.index) for count in rows)
-    if alone and exact and settings.shards is None:
+    if alone and exact and settings.shards is None and not gpus():
         yield LocalSearch()
         return
     found = resources().now()
     bring_nodes(found, max(rows, default=0), say)
     count = found.shards(settings.shards)
-    with shard_pool(folder, count, settings.index, settings.recall, say=say) as pool:
+    share = _gpu_share(count)
+    with shard_pool(folder, count, settings.index, settings.recall, say=say, gpus=share) as pool:
         yield pool
+
+
+def _gpu_share(shards: int) -> float:
+    """Share of a GPU for each of ``shards``, of those that nobody holds now: an index waits for none."""
+    free = int(ray.available_resources().get("GPU", 0))
+    return min(1.0, free / shards)
 
 
 def require_room(
@@ -87,7 +95,7 @@ def require_room(
     """
     pairs = [(a, b) for one, other in sides for a, b in ((one, other), (other, one))]
     exact = all(takes_flat(rows, settings.recall, settings.index) for rows, _ in pairs)
-    if alone and exact and settings.shards is None:
+    if alone and exact and settings.shards is None and not gpus():
         for rows, queries in pairs:
             plan_index(rows, width, kind="flat", queries=queries)
         return

@@ -84,7 +84,10 @@ class ShardActor:
         if self._index is None or self._shard != shard:
             self._index = None  # The old one makes room first.
             set_threads(self._threads)
-            self._index, self._shard = shard.open(), shard
+            index = shard.open()
+            if ray.get_gpu_ids():
+                index.to_gpu()
+            self._index, self._shard = index, shard
         return self._index
 
 
@@ -254,6 +257,7 @@ def shard_pool(
     *,
     say: Say = lambda line: None,
     threads: int | None = None,
+    gpus: float = 0.0,
 ) -> Iterator[ShardPool]:
     """``shards`` search actors, ended with the block.
 
@@ -265,10 +269,11 @@ def shard_pool(
         recall: as ``mining.recall``.
         say: told the recall that an approximate index was measured to have.
         threads: of each actor. None: its share of the cores.
+        gpus: share of a GPU for each actor; its indices lie there where they fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cores = int(ray.cluster_resources().get("CPU", 1))
-    options = {"num_cpus": sliver(), "scheduling_strategy": "SPREAD"}
+    options = {"num_cpus": sliver(), "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
     actors = [
         ShardActor.options(**options).remote(threads or max(1, cores // shards))  # type: ignore[attr-defined]
         for _ in range(shards)

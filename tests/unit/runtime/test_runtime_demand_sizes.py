@@ -135,3 +135,4 @@ def test_shards_follow_the_nodes_that_are_here() -> None:
     assert Resources(2, 0, 1).shards(None) == 2
     assert Resources(64, 0, 4).shards(None) == 8
     assert Resources(64, 0, 4).shards(3) == 3
+    assert Resources(64, 8, 4).shards(None) == 8
