@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -98,7 +99,7 @@ def task_order(task: str, metric: str) -> tuple[int, str, int, str]:
         tasks.index(base) if base in tasks else len(tasks),
         task,
         metrics.index(metric) if metric in metrics else len(metrics),
-        metric,
+        re.sub(r"\d+", lambda m: m[0].zfill(6), metric),  # @4 before @16
     )
 
 

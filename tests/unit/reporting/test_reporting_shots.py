@@ -7,6 +7,7 @@ import re
 import pytest
 
 from xalign_dist.records import Metric
+from xalign_dist.reporting.names import task_order
 from xalign_dist.reporting.report import render_report
 from xalign_dist.reporting.results import Results
 from xalign_dist.reporting.run_data import RunData
@@ -34,6 +35,13 @@ def test_a_line_per_model_from_none_to_most_examples():
     assert (xs[1] - xs[0]) / (xs[2] - xs[0]) == pytest.approx(0.25, abs=0.01)
     ys = [float(point.split(",")[1]) for point in chart.lines[1].points.split()]
     assert ys[0] > ys[1] > ys[2], "upwards on the page"
+
+
+def test_fewer_examples_come_first():
+    named = [f"accuracy@{n}" for n in (16, 4, 100)]
+    assert sorted(named, key=lambda m: task_order("classification", m)) == [
+        f"accuracy@{n}" for n in (4, 16, 100)
+    ]
 
 
 def test_zero_shot_alone_is_no_curve():
