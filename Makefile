@@ -13,7 +13,7 @@ quickstart: install
 test: install
 	$(BIN)/python -m pytest -m "not faults"
 
-# Also what kills processes, nodes and servers: longer, what CI runs.
+# Also what kills processes, nodes and servers, and what takes long: what CI runs.
 test-all: install
 	$(BIN)/python -m pytest
 

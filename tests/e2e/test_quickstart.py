@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.faults
+
 SETTINGS = [
     "encoder.model=builtin:e5-small?layers=1",
     "scoring.reference=builtin:e5-small?layers=2",

@@ -137,6 +137,7 @@ def train_worker_pids() -> list[int]:
     return [pid for pid in found if ours(pid)]
 
 
+@pytest.mark.faults
 def test_killed_worker_is_restarted_from_its_checkpoint_with_the_same_curve(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,6 +212,7 @@ def test_a_fault_of_the_users_arrives_as_it_was_raised(tmp_path: Path) -> None:
         train(job, RuntimeConfig(max_failures=2), str(tmp_path / "ray"))
 
 
+@pytest.mark.faults
 def test_two_workers_that_diverge_end_with_that_and_are_not_restarted_into_a_success(tmp_path: Path) -> None:
     settings = {"batch_pairs": 24, "learning_rate": 1e-2, "checkpoint_every": 1000}
     objective = ObjectiveConfig.model_validate({"regulariser": {"enabled": False}})

@@ -75,6 +75,7 @@ def _sweep(tmp_path: Path, **limits: Any) -> tuple[Sweep, list[Trial]]:
     return found, found.search()
 
 
+@pytest.mark.faults
 def test_weak_lines_go_on_from_the_best_and_nothing_runs_twice(tmp_path: Path) -> None:
     sweep, found = _sweep(tmp_path)
     marks, runs = tmp_path / "marks", tmp_path / "sweep" / "runs"
@@ -125,6 +126,7 @@ def test_how_many_run_at_a_time_changes_nothing(tmp_path: Path) -> None:
     assert one == four
 
 
+@pytest.mark.faults
 def test_a_line_that_failed_is_replaced_and_keeps_its_error(tmp_path: Path) -> None:
     (tmp_path / "marks").mkdir()
     (tmp_path / "marks" / "broken").touch()

@@ -137,6 +137,7 @@ print("markets", json.dumps({n["NodeID"]: n["Labels"]["xalign/market"] for n in 
 """
 
 
+@pytest.mark.faults
 def test_a_driver_waits_for_a_node_that_may_not_be_taken_back(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(MARKETS)
     request = _Shell("run", ("--out", "/runs/safe"), labels=SAFE, folder=tmp_path)

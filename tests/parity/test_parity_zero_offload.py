@@ -39,6 +39,7 @@ def train_in_halves(rank: int, world: int, home: Path) -> None:
         run_training(job, DeepSpeedEngine, rank=rank, world_size=world)
 
 
+@pytest.mark.faults
 def test_offloaded_is_plain_on_two_ranks(tmp_path: Path) -> None:
     reference = job_of(tmp_path, 0)
     run_training(reference)
