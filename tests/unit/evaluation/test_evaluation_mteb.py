@@ -1,4 +1,4 @@
-"""MTEB's own evaluators on the same vectors: equal to 1e-4. With texts and a model: benchmarks/mteb_parity.py."""
+"""MTEB's evaluators on the same vectors: equal to 1e-4. With texts and a model: benchmarks/mteb_parity.py."""
 
 from __future__ import annotations
 
