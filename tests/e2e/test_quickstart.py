@@ -22,6 +22,7 @@ SETTINGS = [
     "mining.view_layer=-2",
     "training.steps=6",
     "training.batch_pairs=16",
+    "evaluation.baselines=[initial,infonce,static,ppmi]",
     "evaluation.bootstrap=100",
     "evaluation.permutations=100",
     "evaluation.projection_points=60",
@@ -71,7 +72,7 @@ def test_results_are_where_they_should_be(finished):
     out, _, shown = finished
     metrics = json.loads((out / "metrics.json").read_text())["metrics"]
     models = {m["model"] for m in metrics}
-    assert {"initial", "infonce", "adaptive", "static"} <= models
+    assert {"initial", "infonce", "adaptive", "static", "ppmi"} <= models
     tasks = {(m["task"], m["metric"]) for m in metrics}
     assert {
         ("retrieval", "accuracy"),

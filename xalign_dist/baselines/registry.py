@@ -33,6 +33,7 @@ BASELINES: dict[str, Baseline] = {
         Baseline("initial", "the encoder as it came"),
         Baseline("infonce", "fixed-temperature InfoNCE", infonce_config),
         Baseline("static", "static vectors with Procrustes", contextual=False),
+        Baseline("ppmi", "word vectors of the corpus (PPMI, SVD) with Procrustes", contextual=False),
     )
 }
 

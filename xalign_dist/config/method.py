@@ -69,8 +69,10 @@ class EvaluationConfig(Section):
     bootstrap: int = Field(1000, ge=100, description="Resamples behind each interval.")
     permutations: int = Field(2000, ge=100, description="Of the paired permutation test.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Width of intervals.")
-    baselines: list[Literal["initial", "infonce", "static"]] = Field(
-        default=["initial", "infonce", "static"], description="Arms beside ours."
+    baselines: list[Literal["initial", "infonce", "static", "ppmi"]] = Field(
+        default=["initial", "infonce", "static"],
+        description="Arms beside ours. static: rows of the encoder's embedding matrix; ppmi: word vectors"
+        " of the corpus itself; both rotated onto English.",
     )
     projection_points: int = Field(600, ge=0, description="Sentences in the 2-D picture; 0: none.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from xalign_dist.baselines.ppmi import ppmi_vectors
 from xalign_dist.baselines.static import StaticEmbedder, rank_weights
 from xalign_dist.config import EncoderConfig, RunConfig
 from xalign_dist.corpora.tables import read_table, write_table
@@ -42,7 +43,7 @@ from xalign_dist.runtime.embed_pool import embed_pool
 from xalign_dist.runtime.resources import Resources
 from xalign_dist.scoring import read_audit
 
-ADAPTIVE, INFONCE, INITIAL, STATIC = "adaptive", "infonce", "initial", "static"
+ADAPTIVE, INFONCE, INITIAL, STATIC, PPMI = "adaptive", "infonce", "initial", "static", "ppmi"
 
 
 def retrieval_accuracy(embed: EmbedFn, pairs: pa.Table) -> float:
@@ -167,8 +168,12 @@ def _embedders(
             encoder = context.config.encoder if name == INITIAL else EncoderConfig(model=model)
             pool = embed_pool(model, encoder, context.config.runtime, context.resources)
             found[name] = CachedEmbedder(name, _counted(stack.enter_context(pool), advance))
-        if STATIC in context.config.evaluation.baselines and corpus.pairs.num_rows:
+        wanted = context.config.evaluation.baselines if corpus.pairs.num_rows else []
+        if STATIC in wanted:
             found[STATIC] = static_baseline(context.config, corpus.pairs, suite)
+        if PPMI in wanted:
+            texts = corpus.training_texts()
+            found[PPMI] = static_baseline(context.config, corpus.pairs, suite, texts)
         yield found
 
 
@@ -181,10 +186,18 @@ def _counted(embed: EmbedFn, advance: Advance) -> EmbedFn:
     return counted
 
 
-def static_baseline(config: RunConfig, pairs: pa.Table, suite: Suite) -> EmbedFn:
-    """Mean word-embedding rows of the initial encoder, rotated onto English on the training pairs."""
+def static_baseline(
+    config: RunConfig, pairs: pa.Table, suite: Suite, learn_from: Sequence[str] | None = None
+) -> EmbedFn:
+    """Mean word vectors, rotated onto English on the training pairs.
+
+    The vectors are the embedding rows of the initial encoder, or learned by PPMI from the texts
+    ``learn_from``, cut into tokens by the same tokenizer.
+    """
     encoder = load_encoder(config.encoder.model, config.encoder, torch.device("cpu"))
     matrix = encoder.backbone.get_input_embeddings().weight.detach().numpy()
+    if learn_from is not None:
+        matrix = ppmi_vectors(encoder.tokenize(learn_from), len(matrix), seed=config.seed)
     static = StaticEmbedder(encoder.tokenize, matrix, rank_weights(len(matrix)))
     by_lang: dict[str, tuple[list[str], list[str]]] = {}
     columns = (pairs[n].to_pylist() for n in ("src_lang", "tgt_lang", "src", "tgt"))

@@ -18,12 +18,19 @@ MODEL_ORDER = (INITIAL, STATIC, INFONCE, ADAPTIVE)
 _MODELS = {
     INITIAL: "Before training",
     STATIC: "Static vectors",
+    "ppmi": "PPMI vectors",
     INFONCE: "Fixed InfoNCE",
     ADAPTIVE: "Adaptive",
 }
 
 # The same names inside a heading.
-_AGAINST = {**_MODELS, INITIAL: "before training", INFONCE: "fixed InfoNCE", STATIC: "static vectors"}
+_AGAINST = {
+    **_MODELS,
+    INITIAL: "before training",
+    INFONCE: "fixed InfoNCE",
+    STATIC: "static vectors",
+    "ppmi": "PPMI vectors",
+}
 
 GROUP_LABELS = {ALL: "All languages", "high": "High-resource", "low": "Low-resource"}
 

@@ -55,5 +55,5 @@ def test_every_baseline_of_the_config_is_in_the_registry():
     assert set(get_args(get_args(named)[0])) == set(BASELINES)
     assert baseline("infonce").trained_by is infonce_config
     assert baseline("initial").trained_by is None
-    with pytest.raises(ConfigError, match="use one of: initial, infonce, static"):
+    with pytest.raises(ConfigError, match="use one of: initial, infonce, static, ppmi"):
         baseline("bert")
