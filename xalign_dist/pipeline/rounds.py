@@ -42,7 +42,7 @@ def run_all(config: RunConfig, out: str, screen: Screen, truth: Truth | None = N
     check_suite(config)
     with open_run(config, out, screen) as context:
         corpus = prepare(context)
-        if config.pairs.use_mined:
+        if config.pairs.use_mined and corpus.sides:
             check_room(context, corpus.sides.values())
         reference = embed(context, corpus, config.scoring.reference, "embed with the reference encoder")
         for number in range(1, config.rounds.count + 1):

@@ -163,8 +163,10 @@ class Resources:
 
     def shards(self, configured: int | None) -> int:
         """Index shards: as configured, else one per GPU, else two per node (one laptop: 2)."""
+        if configured:
+            return configured
         here = self.now()
-        return configured or here.gpus or max(2, 2 * here.nodes)
+        return here.gpus or max(2, 2 * here.nodes)
 
     def _data_groups(self) -> list[Group]:
         """Those without GPUs: an autoscaler keeps the others for who asks for a GPU."""
