@@ -9,6 +9,7 @@ from rich.box import HORIZONTALS
 from rich.table import Table
 from rich.text import Text
 
+from xalign_dist.evaluation.metrics import GROUP_NAMES
 from xalign_dist.reporting import formats
 from xalign_dist.reporting.charts import Axis
 from xalign_dist.reporting.differences import Difference
@@ -23,6 +24,8 @@ def tables(rows: Sequence[Difference]) -> list[Forest]:
 
     ``rows``: the full method (``ours``) minus an arm (``baseline``): RUN/ablation.json.
     """
+    if not rows:
+        return []
     ends = [v for d in rows for v in (d.gain, *(d.gain_interval or ()))]
     axis = Axis.around(ends, [0.0])
     pad = 0.05 * (axis.high - axis.low)
@@ -38,9 +41,18 @@ def tables(rows: Sequence[Difference]) -> list[Forest]:
     ]
 
 
+def sections(rows: Sequence[Difference]) -> dict[str, list[Forest]]:
+    """``ablation``: averages over languages, ``ablation_pairs``: single language pairs."""
+    averages = [d for d in rows if d.lang in GROUP_NAMES]
+    return {
+        "ablation": tables(averages),
+        "ablation_pairs": tables([d for d in rows if d.lang not in GROUP_NAMES]),
+    }
+
+
 def ablation_html(rows: Sequence[Difference]) -> str:
     """The ablation section of the report as an HTML fragment, without its styles."""
-    return environment().get_template("ablation.html").render(ablation=tables(rows))
+    return environment().get_template("ablation.html").render(**sections(rows))
 
 
 def ablation_table(rows: Sequence[Difference]) -> Table:

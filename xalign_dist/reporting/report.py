@@ -163,7 +163,7 @@ def _results_context(data: RunData, results: Results) -> dict[str, Any]:
         "shots": shot_curves(results),
         "forest_plots": forests(data.differences),
         "tested": tested_rows(data.differences),
-        "ablation": ablation.tables(data.ablation),
+        **ablation.sections(data.ablation),
     }
 
 

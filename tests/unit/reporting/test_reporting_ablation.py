@@ -49,6 +49,15 @@ def test_the_fragment_has_a_table_per_figure():
     assert "Retrieval accuracy, All languages" in html
 
 
+def test_single_language_pairs_are_folded_away():
+    html = ablation_html([*ROWS, arm("without filter", 0.1, 0.5, lang="eng-deu")])
+    before, _, after = html.partition("<details>")
+    assert before.count("<table") == 2
+    assert after.count("<table") == 1
+    assert "German" in after
+    assert "<details>" not in ablation_html(ROWS)
+
+
 def test_a_run_with_an_ablation_has_its_section(run_dir):
     rows = [
         {
