@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
-from scipy.sparse.linalg import svds
+from sklearn.utils.extmath import randomized_svd
 
 from xalign_dist.errors import DataError
 from xalign_dist.records import Float32
@@ -14,6 +14,7 @@ from xalign_dist.records import Float32
 WINDOW = 5
 SMOOTHING = 0.75
 DIMENSIONS = 300
+POWER_ITERATIONS = 4
 _FLUSH = 2_000_000
 
 
@@ -41,7 +42,7 @@ def ppmi_vectors(
         dimensions: D; fewer where fewer tokens occur.
         window: tokens to either side.
         smoothing: of the contexts' distribution.
-        seed: of the decomposition's start.
+        seed: of the decomposition, which is randomised.
 
     Raises:
         DataError: no two tokens next to each other in any text.
@@ -59,10 +60,10 @@ def ppmi_vectors(
     kept = value > 0
     ppmi = csr_matrix((value[kept], (part.row[kept], part.col[kept])), shape=part.shape)
     rank = min(dimensions, len(seen) - 1)
-    start = np.random.default_rng(seed).normal(size=len(seen))
-    left, scale, _ = svds(ppmi, k=rank, v0=start)
+    # Randomised (Halko et al. 2011): an iterative one takes minutes for the tokens of a large vocabulary.
+    left, scale, _ = randomized_svd(ppmi, n_components=rank, n_iter=POWER_ITERATIONS, random_state=seed)
     out = np.zeros((size, rank), np.float32)
-    out[seen] = left * np.sqrt(np.maximum(scale, 0))
+    out[seen] = left * np.sqrt(scale)
     return out
 
 
