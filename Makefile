@@ -10,8 +10,11 @@ STAMP  := $(VENV)/.installed
 quickstart: install
 	$(BIN)/xalign quickstart --out runs/quickstart
 
+# Its two halves side by side: tests on Ray mostly wait for processes. They are shown one after the other.
 test: install
-	$(BIN)/python -m pytest -m "not faults"
+	@log=$$(mktemp); $(BIN)/python -m pytest -m "not faults" tests/on_ray >"$$log" 2>&1 & ray=$$!; \
+	$(BIN)/python -m pytest -m "not faults" tests/e2e tests/golden tests/parity tests/unit; here=$$?; \
+	wait $$ray; there=$$?; cat "$$log"; rm -f "$$log"; test $$here -eq 0 -a $$there -eq 0
 
 # Also what kills processes, nodes and servers, and what takes long: what CI runs.
 test-all: install

@@ -165,6 +165,7 @@ def test_accuracy_is_what_the_embeddings_say(xalign, place):
     assert row["difference"] == pytest.approx(found["eng"] - other["eng"])
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_ablate_and_report_against(xalign, place):
     shown = xalign("ablate", "c.yaml", "--out", "ablated", "--arm", "with hardness")
