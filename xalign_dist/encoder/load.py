@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,17 +93,25 @@ def vector_width(spec: str, config: EncoderConfig | None = None) -> int:
         ModelError: no such model, or settings that cannot be read.
         ConfigError: a projection that does not fit the model's.
     """
-    from transformers import AutoConfig
-
     config, layout = config or EncoderConfig(model=spec), read_layout(local_directory(spec))
+    _require_files(layout.transformer, spec)
     try:
-        with _quiet():
-            settings = AutoConfig.from_pretrained(layout.transformer, trust_remote_code=False)
-    except (OSError, ValueError) as err:
-        raise ModelError(f"{spec}: its config.json cannot be read ({err})", "fetch the model again") from err
-    width = int(settings.get_text_config().hidden_size)
+        settings = json.loads((layout.transformer / "config.json").read_text("utf-8"))
+        # Read here where it has its usual name: importing transformers takes longer than to mine what
+        # is embedded already.
+        width = settings.get("text_config", settings).get("hidden_size") or _hidden_size(layout.transformer)
+    except (OSError, ValueError, AttributeError) as err:
+        raise ModelError(f"{spec}: its config.json names no hidden_size ({err})", "fetch it again") from err
     head = _head(config, layout, width, spec)
     return next((m.out_features for m in reversed(head or ()) if isinstance(m, nn.Linear)), width)
+
+
+def _hidden_size(directory: Path) -> int:
+    from transformers import AutoConfig
+
+    with _quiet():
+        settings = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    return int(settings.get_text_config().hidden_size)
 
 
 def _check_prefixes(encoder: Encoder) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import fsspec
 import huggingface_hub.constants
@@ -14,6 +15,7 @@ from transformers import T5Config, T5Model
 
 from xalign_dist.config import EncoderConfig
 from xalign_dist.encoder import embed_texts, load_encoder
+from xalign_dist.encoder.load import vector_width
 from xalign_dist.errors import ModelError
 
 
@@ -266,3 +268,17 @@ def test_uris_that_cannot_be_read():
 
 def test_a_file_uri_is_a_path(tiny_dirs):
     assert load_encoder(f"file://{tiny_dirs['bert']}").dim == WIDTH
+
+
+@pytest.mark.parametrize("settings", [{}, {"projection": "mlp", "projection_dim": 96}])
+def test_the_width_is_known_without_loading(settings: dict) -> None:
+    spec = "builtin:e5-small?layers=1"
+    config = EncoderConfig(model=spec, **settings)
+    assert vector_width(spec, config) == load_encoder(spec, config).dim
+
+
+def test_a_width_of_another_name_is_found(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "distilbert", "dim": 48, "n_heads": 4}')
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "tokenizer.json").touch()
+    assert vector_width(str(tmp_path)) == 48
