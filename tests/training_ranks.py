@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import socket
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,24 +16,22 @@ import torch.multiprocessing as mp
 
 def run_ranks(world: int, function: Callable[..., None], *arguments: Any) -> None:
     """Call ``function(rank, world, *arguments)`` in ``world`` processes; a failure of one fails the test."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_enter, (world, port, function, arguments), nprocs=world)
+    # The store listens from here on: a port that is only looked up may be another process's by the time
+    # that the ranks have started.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    mp.spawn(_enter, (world, store.port, function, arguments), nprocs=world)
 
 
 def _enter(
     rank: int, world: int, port: int, function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
-    os.environ |= {
-        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)},
-    }
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     faulthandler.enable()  # a rank that aborts says where
     # DeepSpeed calls these at every step, and what a failing rank says would drown in it.
     warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world)
+    store = dist.TCPStore("127.0.0.1", port)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     try:
         function(rank, world, *arguments)
         dist.barrier()  # nobody takes its connections down while another one still talks

@@ -22,13 +22,19 @@ SCRIPT = Path(__file__).parents[1] / "killed_ranks.py"
 
 
 def start(home: Path, name: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(home), name],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+    with said(home, name).open("a") as errors:
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(home), name],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def said(home: Path, name: str) -> Path:
+    """What the ranks wrote to stderr."""
+    return home / f"{name}.stderr"
 
 
 def steps_of(process: subprocess.Popen[str]) -> list[int]:
@@ -55,8 +61,9 @@ def killed_after(process: subprocess.Popen[str], steps: int, seconds: float) -> 
 @pytest.mark.faults
 def test_killed_at_random_moments_the_curve_is_the_same_to_the_bit(tmp_path: Path) -> None:
     whole = start(tmp_path, "whole")
-    assert steps_of(whole) == list(range(1, 121))
-    assert whole.wait() == 0
+    steps = steps_of(whole)
+    assert whole.wait() == 0, said(tmp_path, "whole").read_text()[-4000:]
+    assert steps == list(range(1, 121))
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)  # pytest shows it when the test fails
     chance, last = random.Random(seed), 0
@@ -66,7 +73,7 @@ def test_killed_at_random_moments_the_curve_is_the_same_to_the_bit(tmp_path: Pat
     assert 2 <= last < 120
     ended = start(tmp_path, "killed")
     left = steps_of(ended)
-    assert ended.wait() == 0
+    assert ended.wait() == 0, said(tmp_path, "killed").read_text()[-4000:]
     # It went on from a checkpoint.
     assert left == list(range(left[0], 121))
     assert left[0] > 1
