@@ -12,6 +12,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 from xalign_dist.errors import DataError
+from xalign_dist.evaluation.jackknife import hubness_items, isometry_items, uniformity_items
 from xalign_dist.evaluation.scores import Float64
 from xalign_dist.evaluation.vectors import BLOCK_ROWS, topk, unit_rows
 from xalign_dist.records import Float32, Int64
@@ -20,15 +21,19 @@ SAMPLE_ROWS = 1000
 
 
 class GeometryScores(NamedTuple):
-    """See the functions of these names; ``alignment_N`` is per pair.
+    """See the functions of these names, and ``jackknife`` for what single pairs add to three of them.
 
-    ``probe_K`` is of the sampled pairs, whose numbers are ``sampled_K``; empty where it is not defined.
+    Arrays ``_N`` are per pair, ``_K`` of the sampled pairs, whose numbers are ``sampled_K``. ``probe_K``
+    is empty where it is not defined.
     """
 
     alignment_N: Float64
     uniformity: float
+    uniformity_K: Float64
     hubness: float
+    hubness_N: Float64
     isometry: float
+    isometry_K: Float64
     probe_K: Float64
     sampled_K: Int64
 
@@ -51,13 +56,16 @@ def geometry(src_ND: Float32, tgt_ND: Float32, groups_N: Int64, *, seed: int = 0
             f"geometry over {len(x_ND)} and {len(y_ND)} rows", "give at least three pairs, row by row"
         )
     picked = np.random.default_rng(seed).permutation(len(x_ND))[:SAMPLE_ROWS]
-    both = np.concatenate([x_ND[picked], y_ND[picked]])
+    sample = x_ND[picked], y_ND[picked]
     return GeometryScores(
         alignment(x_ND, y_ND),
-        uniformity(both),
+        uniformity(np.concatenate(sample)),
+        uniformity_items(*sample),
         hubness(x_ND, y_ND),
-        isometry(x_ND[picked], y_ND[picked]),
-        language_probe(x_ND[picked], y_ND[picked], groups_N[picked]),
+        hubness_items(x_ND, y_ND),
+        isometry(*sample),
+        isometry_items(*sample),
+        language_probe(*sample, groups_N[picked]),
         picked,
     )
 

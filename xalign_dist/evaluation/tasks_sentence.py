@@ -136,20 +136,21 @@ def run_similarity(sets: list[PairSet], ctx: TaskContext) -> list[Score]:
 
 
 def run_geometry(sets: list[PairSet], ctx: TaskContext) -> list[Score]:
-    """Shape of the space, of every language pair; alignment and the language probe have items to test."""
+    """Shape of the space, of every language pair; a measure that is not defined there has no row."""
     out = []
     for pair in sets:
         scores = geometry(ctx.embed(pair.src), ctx.embed(pair.tgt), pair.clusters_N, seed=ctx.seed)
-        langs = (pair.src_lang, pair.tgt_lang)
-        out.append(Score.of("alignment", *langs, ItemScores.mean(scores.alignment_N, pair.clusters_N)))
-        n = len(pair.src)
-        rest = {
-            "uniformity": scores.uniformity,
-            "hubness": scores.hubness,
-            "isometry": scores.isometry,
+        sampled_K = pair.clusters_N[scores.sampled_K]
+        rows = {
+            "alignment": (float(scores.alignment_N.mean()), scores.alignment_N, pair.clusters_N),
+            "uniformity": (scores.uniformity, scores.uniformity_K, sampled_K),
+            "hubness": (scores.hubness, scores.hubness_N, pair.clusters_N),
+            "isometry": (scores.isometry, scores.isometry_K, sampled_K),
         }
-        out += [Score(k, *langs, v, n) for k, v in rest.items() if np.isfinite(v)]
         if len(scores.probe_K):
-            items = ItemScores.mean(scores.probe_K, pair.clusters_N[scores.sampled_K])
-            out.append(Score.of("language_probe", *langs, items))
+            rows["language_probe"] = (float(scores.probe_K.mean()), scores.probe_K, sampled_K)
+        for name, (value, values, clusters) in rows.items():
+            if np.isfinite(value):
+                items = ItemScores.mean(values, clusters) if np.isfinite(values).all() else None
+                out.append(Score(name, pair.src_lang, pair.tgt_lang, value, len(values), items))
     return out
