@@ -34,14 +34,13 @@ from experiment_claims import (
 )
 from experiment_kept import keep, kept, made
 from experiment_peers import measure_untrained, train_peer
-from experiment_verdicts import WITHOUT, verdicts
+from experiment_verdicts import PEER, WITHOUT, verdicts
 
 from tuning.components import FULL, INFONCE, arms
 from xalign_dist.config import load_config
 
 HERE = Path(__file__).parent
 SUITE = HERE / "experiment_suite.yaml"
-PEER = "InfoNCE by sentence-transformers"
 TRIED = "with "
 """Arms of parts that are off (chosen on the development sets): on demand, under the first seed only."""
 SIDE = {"oracle": ["--oracle"], "clean": ["--noise", "0"]}
