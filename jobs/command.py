@@ -11,7 +11,8 @@ from jobs.submit import DRIVER_CPUS, parse, send
 
 def submit(
     command: Annotated[
-        list[str], typer.Argument(help="Verb and its arguments, after two dashes: -- run c.yaml --out RUN")
+        list[str],
+        typer.Argument(help="Verb and its arguments: run c.yaml --out RUN; two dashes may precede."),
     ],
     address: Annotated[
         str, typer.Option("--address", help="The cluster's dashboard.")
@@ -23,11 +24,15 @@ def submit(
     ] = None,
     status: Annotated[bool, typer.Option("--status", help="Only say how the job does.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the job; its run can be continued.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the job's end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow/--detach", help="Show its log until it ends.")] = True,
 ) -> None:
     """Send a verb to a cluster as a job; the same command again attaches to it."""
     options = ["--address", address, "--cpus", str(cpus)]
-    options += [flag for flag, on in (("--detach", detach), ("--status", status), ("--stop", stop)) if on]
+    options += [flag for flag, on in (("--detach", not follow), ("--status", status), ("--stop", stop)) if on]
     for item in label or []:
         options += ["--label", item]
     raise typer.Exit(send(parse([*command, *options])))
+
+
+# The verb's own options, `--out` above all, are passed on where no two dashes precede them.
+submit.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr-defined]

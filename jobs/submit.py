@@ -185,7 +185,8 @@ def parse(argv: Sequence[str]) -> Order:
         metavar="KEY=VALUE",
         help="node of the driver; default: not spot",
     )
-    parser.add_argument("--detach", action="store_true", help="do not wait for the job's end")
+    parser.add_argument("--follow", action="store_true", default=True, help="show its log until it ends")
+    parser.add_argument("--detach", action="store_false", dest="follow", help="do not wait for the job's end")
     parser.add_argument("--status", action="store_true", help="only say how the job does")
     parser.add_argument("--stop", action="store_true", help="stop the job; its run can be continued")
     own, rest = parser.parse_known_args(argv)
@@ -198,7 +199,7 @@ def parse(argv: Sequence[str]) -> Order:
     memory = None if own.memory_gb is None else int(own.memory_gb * 2**30)
     action = "status" if own.status else "stop" if own.stop else "submit"
     request = Submission(own.verb, tuple(rest), own.cpus, memory, labels or SAFE, folder)
-    return Order(request, own.address, not own.detach, action)
+    return Order(request, own.address, own.follow, action)
 
 
 def send(order: Order) -> int:

@@ -264,7 +264,9 @@ def _add_plugins(arguments: list[str]) -> None:
     verb = next((a for a in arguments if not a.startswith("-")), None)
     for point in entry_points(group="xalign.verbs"):
         if verb in (None, point.name):
-            app.command(name=point.name)(point.load())
+            loaded = point.load()
+            settings = getattr(loaded, "context_settings", None)
+            app.command(name=point.name, context_settings=settings)(loaded)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ import pytest
 from jobs.arguments import check_corpora
 from jobs.entry import on_cluster
 from jobs.packing import EXCLUDES, check_size, packed, staged
-from jobs.submit import VERBS, Submission, main, parse
+from jobs.submit import VERBS, Order, Submission, main, parse
+from xalign_dist.cli import main as xalign
 from xalign_dist.errors import ConfigError
 
 REPO = Path(__file__).parents[3]
@@ -68,6 +69,28 @@ def test_parse_splits_own_options_from_the_verbs() -> None:
     assert (request.cpus, request.memory, request.labels) == (2.0, 3 * 2**29, {"xalign/pool": "data"})
     # Where nothing is said, not on a machine that may be taken back.
     assert parse(["train", "c.yaml", "--out", "/o"]).request.labels == {"xalign/market": "!spot"}
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "submit run c.yaml a.b=1 --out /o --max-concurrent 2 --address http://h:1 --follow",
+        "submit --address http://h:1 -- run c.yaml a.b=1 --out /o --max-concurrent 2",
+        "submit run --address http://h:1 c.yaml a.b=1 --out /o --max-concurrent 2 --detach",
+    ],
+)
+def test_the_verbs_options_may_stand_among_those_of_submit(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[Order] = []
+    monkeypatch.setattr("jobs.command.send", lambda order: orders.append(order) or 0)
+    monkeypatch.setattr("sys.argv", ["xalign", *typed.split()])
+    with pytest.raises(SystemExit) as ended:
+        xalign()
+    assert ended.value.code == 0
+    (order,) = orders
+    assert order.request.entrypoint == "python -m jobs.run c.yaml a.b=1 --out /o --max-concurrent 2"
+    assert (order.address, order.follow) == ("http://h:1", "--detach" not in typed)
 
 
 def test_faults_name_the_remedy() -> None:
