@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import experiment_kept
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 ITEMS = ["-1f", "2a", "2a#2", "30"]
-
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import experiment_kept
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return experiment_kept
 
 
 def arm(folder: Path, scores: dict[tuple[str, str], list[float]], items: list[str] = ITEMS) -> Path:
@@ -38,12 +26,12 @@ def arm(folder: Path, scores: dict[tuple[str, str], list[float]], items: list[st
     return folder
 
 
-def test_what_was_kept_is_what_was_measured(module: ModuleType, tmp_path: Path) -> None:
+def test_what_was_kept_is_what_was_measured(tmp_path: Path) -> None:
     lexicon, search, other = ("lexicon", "p@1"), ("clir", "mrr@10"), ("geometry", "hubness")
     ours = arm(tmp_path / "ours", {lexicon: [1, 0, 0, 1], search: [1 / 3, 1, 0, 0.5], other: [9, 9, 9, 9]})
     theirs = arm(tmp_path / "theirs", {lexicon: [0, 0, 1, 1], search: [0, 0, 0.25, 1]})
-    module.keep(tmp_path / "seed=0.parquet", {"full": ours, "without filter": theirs})
-    found = module.kept(tmp_path / "seed=0.parquet")
+    experiment_kept.keep(tmp_path / "seed=0.parquet", {"full": ours, "without filter": theirs})
+    found = experiment_kept.kept(tmp_path / "seed=0.parquet")
     assert set(found) == {"full", "without filter"}
     assert set(found["full"].items) == {(*row, "eng-deu") for row in (lexicon, search)}
     for name, row, expected in (
@@ -55,12 +43,12 @@ def test_what_was_kept_is_what_was_measured(module: ModuleType, tmp_path: Path) 
         clusters = items.clusters_N.tolist()
         assert clusters == [-0x1F, 0x2A, 0x2A, 0x30]
         assert items.values == pytest.approx(expected, abs=1e-7)
-    assert set(module.made(tmp_path / "seed=0.parquet")) == {"date", "machine", "commit"}
+    assert set(experiment_kept.made(tmp_path / "seed=0.parquet")) == {"date", "machine", "commit"}
 
 
-def test_arms_measured_on_other_items_are_refused(module: ModuleType, tmp_path: Path) -> None:
+def test_arms_measured_on_other_items_are_refused(tmp_path: Path) -> None:
     ours = arm(tmp_path / "ours", {("lexicon", "p@1"): [1, 0, 0, 1]})
     theirs = arm(tmp_path / "theirs", {("lexicon", "p@1"): [1, 0, 0, 1]}, ["-1f", "2a", "2a#2", "31"])
     with pytest.raises(ValueError, match="theirs: other items than"):
-        module.keep(tmp_path / "seed=0.parquet", {"full": ours, "fixed InfoNCE": theirs})
+        experiment_kept.keep(tmp_path / "seed=0.parquet", {"full": ours, "fixed InfoNCE": theirs})
     assert not (tmp_path / "seed=0.parquet").exists()

@@ -2,70 +2,56 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
-
+import experiment_claims as paper
 import numpy as np
 import pytest
+from experiment_verdicts import PEER, Claim, verdicts
 
 from xalign_dist.evaluation.scores import ItemScores
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 GROUPS = {"high": frozenset({"deu"}), "low": frozenset({"swh"})}
 LANGS = ("eng-deu", "eng-swh", "eng-zul")
 
 
-@pytest.fixture(scope="module")
-def bench() -> SimpleNamespace:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import experiment_claims
-        import experiment_verdicts
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return SimpleNamespace(claims=experiment_claims, verdicts=experiment_verdicts)
-
-
-def arm(claims: ModuleType, share: dict[str, float], seed: int = 0, of: int = 400) -> object:
+def arm(share: dict[str, float], seed: int = 0, of: int = 400) -> paper.Arm:
     """A model whose first ``share[task]`` of the items are right; ``seed`` turns over a few of them."""
     rng = np.random.default_rng(seed)
     items = {}
-    for task, rows in claims.TASKS.items():
+    for task, rows in paper.TASKS.items():
         right = (np.arange(of) < share[task] * of).astype(float)
         flipped = rng.integers(0, of, 4)
         right[flipped] = 1 - right[flipped]
         for name, metric in rows:
             for lang in LANGS:
                 items[name, metric, lang] = ItemScores.mean(right)
-    return claims.Arm(items)
+    return paper.Arm(items)
 
 
-def world(claims: ModuleType, **changes: dict[str, float]) -> dict[str, list[object]]:
+def world(**changes: dict[str, float]) -> dict[str, list[paper.Arm]]:
     """Full .7 in every task, initial .4, oracle and clean .7, InfoNCE .5; with ``changes``."""
     shares = {"full": 0.7, "fixed InfoNCE": 0.5, "oracle": 0.7, "clean": 0.7, "initial": 0.4, "static": 0.2}
-    tasks = {name: dict.fromkeys(claims.TASKS, value) for name, value in shares.items()}
-    tasks["without filter"] = dict.fromkeys(claims.TASKS, 0.65)
+    tasks = {name: dict.fromkeys(paper.TASKS, value) for name, value in shares.items()}
+    tasks["without filter"] = dict.fromkeys(paper.TASKS, 0.65)
     for name, change in changes.items():
         tasks[name.replace("_", " ")] |= change
     counts = {"oracle": 1, "clean": 1, "initial": 1, "static": 1}
-    return {n: [arm(claims, s, seed=k) for k in range(counts.get(n, 3))] for n, s in tasks.items()}
+    return {n: [arm(s, seed=k) for k in range(counts.get(n, 3))] for n, s in tasks.items()}
 
 
-def found(bench: SimpleNamespace, arms: dict[str, list[object]]) -> dict[str, object]:
+def found(arms: dict[str, list[paper.Arm]]) -> dict[str, Claim]:
     full = arms["full"]
-    tests = bench.claims.corrected(
+    tests = paper.corrected(
         [
-            bench.claims.difference(f"full - {name}", task, "all", full, arms[name], GROUPS)
+            paper.difference(f"full - {name}", task, "all", full, arms[name], GROUPS)
             for name in ("fixed InfoNCE", "static", "initial")
-            for task in bench.claims.TASKS
+            for task in paper.TASKS
         ]
     )
-    return {c.what: c for c in bench.verdicts.verdicts(arms, GROUPS, tests)}
+    return {c.what: c for c in verdicts(arms, GROUPS, tests)}
 
 
-def test_what_holds_is_shown(bench: SimpleNamespace) -> None:
-    claims = found(bench, world(bench.claims))
+def test_what_holds_is_shown() -> None:
+    claims = found(world())
     assert len(claims) == 3 + 2 + 4
     assert all(c.shown for c in claims.values()), [c for c in claims.values() if not c.shown]
     low = claims["low-resource retrieval over fixed InfoNCE"]
@@ -97,42 +83,40 @@ def test_what_holds_is_shown(bench: SimpleNamespace) -> None:
         ({"clean": {"retrieval": 0.75}}, ["share of clean data's gain, retrieval"]),
     ],
 )
-def test_what_does_not_hold_is_not(bench: SimpleNamespace, change: dict, lost: list[str]) -> None:
-    claims = found(bench, world(bench.claims, **change))
+def test_what_does_not_hold_is_not(change: dict, lost: list[str]) -> None:
+    claims = found(world(**change))
     assert [what for what, c in claims.items() if not c.shown] == lost
 
 
-def test_a_language_that_is_forgotten_is_seen(bench: SimpleNamespace) -> None:
-    arms = world(bench.claims)
+def test_a_language_that_is_forgotten_is_seen() -> None:
+    arms = world()
     for one in arms["full"]:
         for (task, metric, lang), items in one.items.items():
             if lang == "eng-zul":
                 one.items[task, metric, lang] = ItemScores.mean(0.5 * items.values)
-    claims = found(bench, arms)
+    claims = found(arms)
     kept = claims["languages not in training against the initial encoder, mean of tasks"]
     assert not kept.shown
     assert kept.value == pytest.approx(0.35 - 0.4, abs=0.02)
 
 
-def test_what_a_part_is_for_is_judged_by_itself(bench: SimpleNamespace) -> None:
-    arms = world(bench.claims)
-    arms["without pseudo-labels"] = [
-        arm(bench.claims, dict.fromkeys(bench.claims.TASKS, 0.7), s) for s in range(3)
-    ]
+def test_what_a_part_is_for_is_judged_by_itself() -> None:
+    arms = world()
+    arms["without pseudo-labels"] = [arm(dict.fromkeys(paper.TASKS, 0.7), s) for s in range(3)]
     what = "without pseudo-labels: the mean of the low-resource languages' tasks falls"
-    assert not found(bench, arms)[what].shown
+    assert not found(arms)[what].shown
     for one in arms["without pseudo-labels"]:
         for (task, metric, lang), items in one.items.items():
             if lang == "eng-swh":
                 one.items[task, metric, lang] = ItemScores.mean(0.9 * items.values)
-    assert found(bench, arms)[what].shown
+    assert found(arms)[what].shown
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.5, True), (0.6, False)])
-def test_another_trainer_may_be_one_more_seed(bench: SimpleNamespace, share: float, shown: bool) -> None:
-    arms = world(bench.claims)
-    arms[bench.verdicts.PEER] = [arm(bench.claims, dict.fromkeys(bench.claims.TASKS, share), seed=9)]
-    claim = found(bench, arms)[f"{bench.verdicts.PEER} is like one more seed of ours"]
+def test_another_trainer_may_be_one_more_seed(share: float, shown: bool) -> None:
+    arms = world()
+    arms[PEER] = [arm(dict.fromkeys(paper.TASKS, share), seed=9)]
+    claim = found(arms)[f"{PEER} is like one more seed of ours"]
     assert claim.shown is shown
     del arms["fixed InfoNCE"][1:]
-    assert not any("one more seed" in what for what in found(bench, arms))
+    assert not any("one more seed" in what for what in found(arms))
