@@ -24,15 +24,16 @@ def job_of(home: Path, name: str) -> TrainJob:
     return dataclasses.replace(job, work=str(home / name), out=str(home / f"{name}.out"), training=training)
 
 
-def train(rank: int, world: int, home: Path, name: str) -> None:
+def train(rank: int, world: int, job: TrainJob) -> None:
     """Rank 0 prints every finished step."""
 
     def report(record: StepRecord) -> None:
         if rank == 0:
             print("step", record.step, flush=True)
 
-    run_training(job_of(home, name), DeepSpeedEngine, report, rank, world)
+    run_training(job, DeepSpeedEngine, report, rank, world)
 
 
 if __name__ == "__main__":
-    run_ranks(2, train, Path(sys.argv[1]), sys.argv[2])
+    # Here, not in the ranks: it writes the model and the training set, and two at once get into each other's way.
+    run_ranks(2, train, job_of(Path(sys.argv[1]), sys.argv[2]))
