@@ -35,5 +35,5 @@ def train(rank: int, world: int, job: TrainJob) -> None:
 
 
 if __name__ == "__main__":
-    # Here, not in the ranks: it writes the model and the training set, and two at once get into each other's way.
+    # Here, not in the ranks: it writes model and training set, which two at once do not survive.
     run_ranks(2, train, job_of(Path(sys.argv[1]), sys.argv[2]))

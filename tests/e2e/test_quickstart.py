@@ -59,7 +59,7 @@ def finished(tmp_path_factory) -> tuple[Path, dict, str]:
     return out, before, second.stdout
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_killed_run_continues_where_it_was(finished):
     out, before, shown = finished
     after = stages(out)
