@@ -39,6 +39,7 @@ SETTINGS = [
     "evaluation.permutations=1000",
 ]
 SPACE: dict[str, Any] = {
+    "fixed": {"objective.temperature.enabled": True},
     "finalists": 2,
     "seeds": 2,
     "parameters": {

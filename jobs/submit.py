@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import logging
 import re
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,9 @@ SAFE = {"xalign/market": "!spot"}
 """Nodes on which a driver runs: any but those that may be taken back. Nodes without the label will do."""
 DRIVER_CPUS = 0.25
 """With a whole one, stages on a machine of two cores would wait for ever for half a CPU more than is left."""
+
+STOP_SECONDS = 15.0
+"""How long ``--stop`` looks on; Ray asks a job to end, and kills it after some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,9 @@ def follow(client: JobSubmissionClient, submission_id: str) -> int:
     info = client.get_job_info(submission_id)
     if info.status == JobStatus.SUCCEEDED:
         return 0
-    sys.stderr.write(f"{submission_id} {info.status}: {info.message}\n")
+    # Behind this, Ray repeats the end of the log, which was shown.
+    said = (info.message or "").split(", last available logs")[0]
+    sys.stderr.write(f"{submission_id} {info.status}: {said}\n")
     return 1
 
 
@@ -143,6 +150,8 @@ def connect(address: str) -> JobSubmissionClient:
     Raises:
         ResourceError: nothing answers there, or the token is refused.
     """
+    for chatty in ("ray.dashboard.modules", "ray._private.runtime_env.packaging"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as err:
@@ -231,6 +240,9 @@ def _existing(client: JobSubmissionClient, request: Submission, action: str) -> 
     name = _numbered(request.name, max(attempts))
     if action == "stop":
         client.stop_job(name)
+        until = time.monotonic() + STOP_SECONDS
+        while not client.get_job_status(name).is_terminal() and time.monotonic() < until:
+            time.sleep(0.2)
     status = client.get_job_status(name)
     sys.stdout.write(f"{name} {status}\n")
     return 1 if status == JobStatus.FAILED else 0

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sweep_grid
+import yaml
 
 from tuning.space import Space, configure, load_space, override
 from xalign_dist.errors import ConfigError
@@ -19,6 +21,10 @@ def _space(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_spaces_are_valid(path: Path) -> None:
     assert load_space(path).trials() >= 20
+
+
+def test_the_benchmarks_grid_is_valid(tmp_path: Path) -> None:
+    assert load_space(_space(tmp_path, yaml.safe_dump(sweep_grid.SPACE))).trials() == 12
 
 
 def test_paper_grid_is_the_papers_three_settings() -> None:
