@@ -13,7 +13,7 @@ from xalign_dist.reporting import formats
 from xalign_dist.reporting.charts import HEIGHT, WIDTH, Axis, nice_ticks
 from xalign_dist.reporting.view_matrix import Heat
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 24, 10, 26  # a label of six figures fits under the last dot
 _DISTINCT, _BINS, _LEVELS, _PAIRED = 6, 4, 10, 4
 Row = Mapping[str, Any]
 """A trial of trials.json: ``parameters`` and ``value``."""

@@ -70,7 +70,7 @@ def _contenders() -> list[Contender]:
 def test_statement_says_how_much_better_with_interval() -> None:
     said = statement(SPACE, TRIALS, _contenders(), [ROW], "", Limits())
     assert "gain +1.4 points of Retrieval accuracy over the default" in said[0]
-    assert "95 % interval +0.3 to +2.5, p 0.012, 2 seeds" in said[0]
+    assert "95 % interval +0.3 to +2.5, corrected p 0.012, 2 seeds" in said[0]
     assert "0.7100 ± 0.0141 against 0.6900 ± 0.0000" in said[1]
 
 
