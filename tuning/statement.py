@@ -79,8 +79,8 @@ def _tested(row: Difference, seeds: int) -> str:
     return (
         f"On the test set the best settings gain {formats.signed(row.gain, row.share)}{unit} of "
         f"{task_label(row.task, row.metric)} over the default "
-        f"(95 % interval {formats.interval(low, high, row.share, True)}, corrected p {formats.p_value(row.corrected)}, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}): {formats.value(row.ours_value, row.share)} against "
+        f"(95 % interval {formats.interval(low, high, row.share, True)}, "
+        f"corrected p {formats.p_value(row.corrected)}, {seeds} seed{'s' if seeds > 1 else ''}): {formats.value(row.ours_value, row.share)} against "
         f"{formats.value(row.baseline_value, row.share)}{sure}."
     )
 
