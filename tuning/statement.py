@@ -76,12 +76,13 @@ def _tested(row: Difference, seeds: int) -> str:
     low, high = row.gain_interval or (None, None)
     unit = " points" if row.share else ""
     sure = "" if row.significant else "; chance may explain it"
+    ours, default = (formats.value(v, row.share) for v in (row.ours_value, row.baseline_value))
     return (
         f"On the test set the best settings gain {formats.signed(row.gain, row.share)}{unit} of "
         f"{task_label(row.task, row.metric)} over the default "
         f"(95 % interval {formats.interval(low, high, row.share, True)}, "
-        f"corrected p {formats.p_value(row.corrected)}, {seeds} seed{'s' if seeds > 1 else ''}): {formats.value(row.ours_value, row.share)} against "
-        f"{formats.value(row.baseline_value, row.share)}{sure}."
+        f"corrected p {formats.p_value(row.corrected)}, {seeds} seed{'s' if seeds > 1 else ''}): "
+        f"{ours} against {default}{sure}."
     )
 
 
