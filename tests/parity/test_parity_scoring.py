@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from scoring_world import DIM, chunks, embed, pairs
 
 from xalign_dist.config import ScoringConfig
+from xalign_dist.errors import OutputError
 from xalign_dist.scoring import stage as stage_module
 from xalign_dist.scoring.buckets import VectorBuckets
 from xalign_dist.scoring.histogram import Histogram, Seen
@@ -126,3 +130,46 @@ def test_every_text_is_embedded_once(small_parts: None, tmp_path: Path) -> None:
     np.testing.assert_array_equal(store(texts[:50]), embed(texts[:50]))
     assert store([]).shape[0] == 0
     assert store(texts[:1]).shape == (1, DIM)
+
+
+@contextlib.contextmanager
+def full_disk(limit: int, place: str) -> Iterator[None]:
+    """No file may grow over ``limit`` bytes: the system refuses, and the error names ``place``."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OutputError, match=rf"{place}: cannot be written \(File too large\)"):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(small_parts: None, tmp_path: Path) -> None:
+    def laid_out() -> Staged:
+        return stage(chunks(PART, 97), tmp_path / "staged", CONFIG.block_rows, CONFIG.min_pairs, 0)
+
+    with full_disk(1000, r"staged\.new/parts/000000\.parquet"):
+        laid_out()
+    with full_disk(20_000, r"staged\.new/samples"):
+        laid_out()
+    layout = laid_out()
+    store = VectorBuckets(tmp_path / "vectors", layout.buckets)
+    texts = [[t for some in layout.texts(bucket) for t in some] for bucket in range(layout.buckets)]
+    for bucket, own in enumerate(texts):
+        with full_disk(1000, "vectors"):
+            store.write(bucket, own, embed)
+        assert not store.done(bucket)
+        assert not list((tmp_path / "vectors").glob("*.tmp"))
+        store.write(bucket, own, embed)
+    job, out = Job(layout, store, CHEAP, 0.02, 0, tmp_path / "measured"), tmp_path / "pairs.parquet"
+    with full_disk(1000, r"measured/000000\.parquet"):
+        score_stream(job, LocalPasses(), str(out), 2)
+    first = score_stream(job, LocalPasses(), str(out), 2)
+    labels = pq.read_table(out)
+    with full_disk(1000, r"pairs\.parquet"):
+        score_stream(job, LocalPasses(), str(out), 2)
+    assert pq.read_table(out).equals(labels), "what was there before is still there"
+    assert score_stream(job, LocalPasses(), str(out), 2) == first
+    whole, _ = score_pairs(PART, embed, CHEAP, 0.02, 2, 0)
+    np.testing.assert_allclose(labels["confidence"].to_numpy(), whole["confidence"].to_numpy(), atol=1e-5)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.name.startswith(".")]

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xalign_dist.corpora.arrays import mapped_rows
 from xalign_dist.errors import DataError, OutputError
 from xalign_dist.records import Float32, Int64, text_keys
 
@@ -142,7 +143,7 @@ def _mapped(folder: Path, keys: Int64, columns: list[str], shape: tuple[int, int
     if not all(file.exists() for file in files.values()):
         aside = {column: file.with_suffix(".writing") for column, file in files.items()}
         try:
-            out = {c: np.lib.format.open_memmap(f, "w+", np.float32, shape) for c, f in aside.items()}
+            out = {c: mapped_rows(f, *shape) for c, f in aside.items()}
             _fill(out, folder, keys)
             for column, vectors in out.items():
                 vectors.flush()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from xalign_dist.corpora.arrays import MappedRows, mapped_rows
 from xalign_dist.errors import DataError, OutputError
 from xalign_dist.records import EmbedFn, Float32, Int64, text_keys
 
@@ -48,15 +48,14 @@ class VectorBuckets:
         key_N = text_keys(distinct)
         place_N = np.empty(len(key_N), np.int64)
         place_N[np.argsort(key_N, kind="stable")] = np.arange(len(key_N))
-        vectors: np.memmap[Any, np.dtype[np.float32]] | None = None
+        vectors: MappedRows | None = None
         aside = self._path(number, "vectors").with_suffix(f".{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for start in range(0, len(distinct), EMBED_TEXTS):
                 found = embed(distinct[start : start + EMBED_TEXTS])
                 if vectors is None:
-                    shape = (len(distinct), found.shape[1])
-                    vectors = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
+                    vectors = mapped_rows(aside, len(distinct), found.shape[1])
                 vectors[place_N[start : start + EMBED_TEXTS]] = found
             if vectors is not None:
                 vectors.flush()
@@ -83,7 +82,7 @@ class VectorBuckets:
         aside = self._path(0, "vectors").with_suffix(f".{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            out = np.lib.format.open_memmap(aside, "w+", np.float32, (len(key_N), vector_MD.shape[1]))
+            out = mapped_rows(aside, len(key_N), vector_MD.shape[1])
             for start in range(0, len(key_N), EMBED_TEXTS):
                 out[start : start + EMBED_TEXTS] = vector_MD[row_N[order[start : start + EMBED_TEXTS]]]
             out.flush()

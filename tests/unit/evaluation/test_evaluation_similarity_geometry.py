@@ -1,14 +1,22 @@
 import numpy as np
 import pytest
+from evaluation_toy_world import toy_embed, write_pairs
 from scipy.spatial.distance import pdist
 
+from xalign_dist.config.method import EvaluationConfig
 from xalign_dist.errors import DataError
+from xalign_dist.evaluation.compare import compare
 from xalign_dist.evaluation.geometry import alignment, geometry, hubness, isometry, language_probe, uniformity
 from xalign_dist.evaluation.jackknife import hubness_items, isometry_items, uniformity_items
+from xalign_dist.evaluation.metrics import METRICS
+from xalign_dist.evaluation.run import evaluate
 from xalign_dist.evaluation.scores import ItemScores
 from xalign_dist.evaluation.significance import paired_interval, paired_permutation
 from xalign_dist.evaluation.similarity import similarity
+from xalign_dist.evaluation.suite import parse_suite
 from xalign_dist.evaluation.vectors import unit_rows
+
+CFG = EvaluationConfig(bootstrap=200, permutations=400)
 
 
 def sides(n=40, d=6, seed=0):
@@ -159,3 +167,19 @@ def test_too_few_pairs_for_a_neighbourhood_have_a_hubness_without_a_test():
     assert np.isnan(hubness_items(x, y)).all()
     assert np.isfinite(hubness_items(*correlated(12, 0))).all()
     assert np.isnan(isometry_items(x, np.ones_like(x) / np.sqrt(6).astype(np.float32))).all()
+
+
+def test_the_shape_of_the_space_has_intervals_and_tests(tmp_path):
+    models = {"initial": toy_embed(noise=1.5, offset=1.0), "adaptive": toy_embed(noise=0.9)}
+    task = {"task": "geometry", "data": write_pairs(tmp_path / "pairs.parquet", n=40)}
+    result = evaluate(models, parse_suite({"high": ["deu"], "low": ["gle"], "tasks": [task]}), CFG, seed=0)
+    rows = {r.metric: r for r in compare(result, "adaptive", ["initial"], CFG) if r.lang == "all"}
+    assert set(rows) == set(METRICS["geometry"])
+    for row in rows.values():
+        assert row.n == 40
+        assert row.p is not None
+        assert row.low <= row.difference <= row.high
+    # The initial toy model is shifted to one side and noisier.
+    for metric in ("alignment", "uniformity", "isometry"):
+        assert rows[metric].better, metric
+        assert rows[metric].p < 0.05, metric
