@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.packing import sent
+from xalign_dist.cli import options_of
 from xalign_dist.config.load import read_yaml
 from xalign_dist.errors import ConfigError
 
@@ -42,6 +44,27 @@ def as_sent(argument: str, folder: Path) -> str:
             f"{argument} lies outside the current folder, {folder}, so it is not sent with the job",
             "change into a folder that holds it, or copy it here",
         ) from None
+
+
+def check_options(verb: str, arguments: Iterable[str], own: Iterable[str]) -> None:
+    """Say a slip of the pen here and not after the job has started.
+
+    Args:
+        verb: of the job.
+        arguments: of the verb.
+        own: options of ``submit``, which may be meant as well.
+
+    Raises:
+        ConfigError: an option that the verb does not have.
+    """
+    known = options_of(verb)
+    for name in (a.partition("=")[0] for a in arguments if a.startswith("--")):
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted({*known, *own}), n=1, cutoff=0.6)
+            raise ConfigError(
+                f"neither submit nor {verb} has an option {name}",
+                f"did you mean {near[0]}?" if near else f"`xalign {verb} --help` lists them",
+            )
 
 
 def check_out(out: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from jobs.arguments import as_sent, check_corpora, check_out, is_yaml, out_of
+from jobs.arguments import as_sent, check_corpora, check_options, check_out, is_yaml, out_of
 from jobs.packing import check_size, staged
 from xalign_dist.errors import ConfigError, ResourceError, XalignError
 from xalign_dist.runtime.session import AUTHENTICATE
@@ -202,6 +202,7 @@ def parse(argv: Sequence[str]) -> Order:
     labels = dict(item.split("=", 1) for item in own.label if "=" in item)
     if len(labels) != len(own.label):
         raise ConfigError(f"--label {own.label} is not key=value", "write --label xalign/pool=data")
+    check_options(own.verb, rest, [o for action in parser._actions for o in action.option_strings])
     check_out(out_of(rest))
     folder = Path.cwd()
     rest = [as_sent(argument, folder) for argument in rest]

@@ -269,6 +269,13 @@ def _add_plugins(arguments: list[str]) -> None:
             app.command(name=point.name, context_settings=settings)(loaded)
 
 
+def options_of(verb: str) -> set[str]:
+    """Every option of ``verb``, as typed: ``--out``."""
+    _add_plugins([verb])
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+
+
 def main() -> None:
     """The console script: errors of the user's are one message, never a traceback (without --debug)."""
     try:

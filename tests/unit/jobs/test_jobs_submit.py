@@ -74,9 +74,9 @@ def test_parse_splits_own_options_from_the_verbs() -> None:
 @pytest.mark.parametrize(
     "typed",
     [
-        "submit run c.yaml a.b=1 --out /o --max-concurrent 2 --address http://h:1 --follow",
-        "submit --address http://h:1 -- run c.yaml a.b=1 --out /o --max-concurrent 2",
-        "submit run --address http://h:1 c.yaml a.b=1 --out /o --max-concurrent 2 --detach",
+        "submit sweep c.yaml s.yaml --out /o --max-concurrent 2 --address http://h:1 --follow",
+        "submit --address http://h:1 -- sweep c.yaml s.yaml --out /o --max-concurrent 2",
+        "submit sweep --address http://h:1 c.yaml s.yaml --out /o --max-concurrent 2 --detach",
     ],
 )
 def test_the_verbs_options_may_stand_among_those_of_submit(
@@ -89,7 +89,7 @@ def test_the_verbs_options_may_stand_among_those_of_submit(
         xalign()
     assert ended.value.code == 0
     (order,) = orders
-    assert order.request.entrypoint == "python -m jobs.run c.yaml a.b=1 --out /o --max-concurrent 2"
+    assert order.request.entrypoint == "python -m jobs.sweep c.yaml s.yaml --out /o --max-concurrent 2"
     assert (order.address, order.follow) == ("http://h:1", "--detach" not in typed)
 
 
@@ -103,6 +103,11 @@ def test_faults_name_the_remedy() -> None:
         assert parse(["run", "c.yaml", "--out", whole]).request.metadata["run_directory"] == whole
     with pytest.raises(ConfigError, match="xalign/pool=data"):
         parse(["run", "c.yaml", "--out", "/o", "--label", "pool"])
+    with pytest.raises(ConfigError, match=r"neither submit nor run has an option --detatch\n.*--detach"):
+        parse(["run", "c.yaml", "--out", "/o", "--detatch"])
+    with pytest.raises(ConfigError, match="neither submit nor run has an option --max-concurrent\n"):
+        parse(["run", "c.yaml", "--out", "/o", "--max-concurrent=2"])
+    assert parse(["sweep", "c.yaml", "s.yaml", "--out", "/o", "--max-concurrent=2"]).request.verb == "sweep"
 
 
 def test_configs_are_sent_along_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
