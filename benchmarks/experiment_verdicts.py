@@ -23,7 +23,7 @@ PURPOSE: Mapping[str, tuple[str, Sequence[str], str]] = {
     "pseudo-labels": ("the mean of the low-resource languages' tasks", LOW_TASKS, "low"),
 }
 """What a part is for, its tasks and languages: wrong pairs spoil sentences, mining is for languages
-without pairs. Any other part is for all. Written down before seeds 1 and 2 were measured."""
+without pairs. Any other part is for all. Written down after seed 0 and before seeds 1 and 2."""
 FOUR = ("the mean of the four tasks", tuple(TASKS), "all")
 PEER = "InfoNCE by sentence-transformers"
 Arms = Mapping[str, list[Arm]]
