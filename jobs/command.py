@@ -35,4 +35,5 @@ def submit(
 
 
 # The verb's own options, `--out` above all, are passed on where no two dashes precede them.
+# Mypy knows no attributes of functions; the command line reads this one of any verb that has it.
 submit.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr-defined]

@@ -133,10 +133,13 @@ def follow(client: JobSubmissionClient, submission_id: str) -> int:
     A connection that ends while the job goes on (a busy or restarted agent) is made anew, and goes on
     where the log was.
     """
-    shown = asyncio.run(_tail(client, submission_id, 0))
-    while not (info := client.get_job_info(submission_id)).status.is_terminal():
-        time.sleep(1)
+    shown = 0
+    while True:
         shown = asyncio.run(_tail(client, submission_id, shown))
+        info = client.get_job_info(submission_id)
+        if info.status.is_terminal():
+            break
+        time.sleep(1)
     if info.status == JobStatus.SUCCEEDED:
         return 0
     # Behind this, Ray repeats the end of the log, which was shown.

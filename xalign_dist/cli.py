@@ -272,7 +272,9 @@ def _add_plugins(arguments: list[str]) -> None:
 def options_of(verb: str) -> set[str]:
     """Every option of ``verb``, as typed: ``--out``."""
     _add_plugins([verb])
-    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    # Typer's annotation is of any command; with several verbs it is a group.
+    command = group.commands[verb]  # type: ignore[attr-defined]
     return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
 
 
