@@ -95,7 +95,7 @@ def _report(
     known = [names[m] for m in dict.fromkeys(m.model for m in result.metrics) if m in names]
     rows = [replace(m, model=names[m.model]) for m in result.metrics if m.model in names]
     items = {(names[k[0]], *k[1:]): v for k, v in result.items.items() if k[0] in names}
-    renamed = EvaluationResult(rows, items)
+    renamed = replace(result, metrics=rows, items=items)
     beside = compare_seeds([renamed], ADAPTIVE, [n for n in known if n != ADAPTIVE], settings.evaluation)
     write_metrics(rows, str(full.folder / METRICS_FILE))
     write_json(full.folder / "comparisons.json", {"schema": 1, "comparisons": [r.to_json() for r in beside]})

@@ -168,10 +168,11 @@ def test_accuracy_is_what_the_embeddings_say(xalign, place):
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_ablate_and_report_against(xalign, place):
-    shown = xalign("ablate", "c.yaml", "--out", "ablated", "--arm", "with hardness")
+    two = ("--arm", "with hardness", "--arm", "fixed InfoNCE")
+    shown = xalign("ablate", "c.yaml", "--out", "ablated", *two)
     assert "with hardness" in shown
     rows = json.loads((place / "ablated" / "ablation.json").read_text())["comparisons"]
-    assert {r["against"] for r in rows} == {"with hardness"}
+    assert {r["against"] for r in rows} == {"with hardness", "fixed InfoNCE"}
     full, bare = "ablated/seed=0/full", "ablated/seed=0/with-hardness"
     # What is the same for all arms is made once: the same files, not copies.
     vectors = next((place / "ablated/shared/corpus/vectors").rglob("block-*.parquet"))
@@ -201,9 +202,12 @@ def test_ablate_and_report_against(xalign, place):
     page = (place / full / "report.html").read_text("utf-8")
     assert "with hardness" in page
     assert "CPU core hours held" in page
+    # In the report of the full method fixed InfoNCE is the baseline, in macro averages too.
+    beside = json.loads((place / full / "comparisons.json").read_text())["comparisons"]
+    assert ("infonce", "all") in {(r["against"], r["lang"]) for r in beside}
     xalign("report", "ablated", code=2)
     assert "give ablated/seed=0/full" in xalign.err
-    xalign("ablate", "c.yaml", "--out", "ablated", "--arm", "with hardness")
+    xalign("ablate", "c.yaml", "--out", "ablated", *two)
     assert trained == {arm: (place / arm / "arms").stat().st_mtime_ns for arm in (full, bare)}
     assert json.loads((place / "ablated" / "ablation.json").read_text())["comparisons"] == rows
     # A further seed alone, as on a second machine: the first is neither trained nor in the table.
