@@ -1,7 +1,7 @@
 """From margins to confidence: decoys as the null, noise rate by Storey, local fdr by Efron.
 
 With f the density of the observed margins, f0 that of mismatched pairs and pi0 the share of
-mismatched pairs among the observed (Storey 2002)::
+mismatched pairs among the observed (Storey 2002; at which quantile: Lepski 1990)::
 
     confidence(m) = 1 - pi0 f0(m) / f(m)          (1 - local false discovery rate, Efron 2001)
 
@@ -13,6 +13,7 @@ the weights (Django catalogs, seven languages).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,9 @@ from scipy.optimize import isotonic_regression
 from xalign_dist.records import Float32, Int64
 from xalign_dist.scoring.histogram import BINS, Evidence, Float64, Histogram, bin_centres, bin_of
 
-STOREY_QUANTILES = (0.5, 0.7, 0.9)
-"""High ones vary less with a few hundred pairs; higher still would count a weak encoder's translations."""
+QUANTILES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""High ones vary less; too high ones count translations that a weak encoder scores like decoys."""
+STANDARD_ERRORS = 3.0
 PAIRS_PER_BIN = 20
 LEAST_WEIGHT = 0.02
 ROUNDS = 20
@@ -108,8 +110,8 @@ def calibrate(
     elif evidence.null.total <= 0:
         note = "all texts of one side are equal: no decoys"
     else:
-        pi0 = storey(evidence.observed, evidence.null)
-        low, high = storey_interval(evidence, rng)
+        pi0 = noise_rate(evidence)
+        low, high = bootstrap(evidence, noise_rate, rng)
         if pi0 > INDISTINCT:
             note = "pairs score like decoys: all noise, or an encoder that does not know the language"
         elif high - low > WIDEST_INTERVAL:
@@ -120,13 +122,28 @@ def calibrate(
     return Calibration(pi0, low, high, not note, note, evidence, knots, confidence)
 
 
-def storey(observed: Histogram, null: Histogram, quantiles: tuple[float, ...] = STOREY_QUANTILES) -> float:
-    """Share of the observed that the null explains, in [0, 1].
+def noise_rate(evidence: Evidence) -> float:
+    """Share of the observed that the null explains, in [0, 1]: pi0.
 
-    Below a low quantile of the null there are next to no translations, so the share of the
-    observed there, over the share of the null there, is the noise rate (Storey 2002); the mean
-    over a few quantiles.
+    With ``t_q`` the q-quantile of the null, ``R(q) = F(t_q) / F0(t_q)`` (Storey 2002) is pi0 up to chance
+    as long as next to no translations lie below ``t_q``, and its error falls with q; beyond, it rises.
+    Taken is the highest q of :data:`QUANTILES` whose R, and that of each q before it, lies no more
+    than :data:`STANDARD_ERRORS` above any lower one (Lepski 1990).
     """
+    observed, null = evidence.observed, evidence.null
+    at = null.quantile_bins(QUANTILES)
+    below_Q = np.clip(null.below()[at], 1e-9, 1)
+    rate_Q = observed.below()[at] / below_Q
+    pairs = max(observed.total, 1.0)
+    rows = evidence.null_rows or pairs
+    error_Q = np.sqrt((1 - below_Q) / below_Q * (np.maximum(rate_Q, 1 / pairs) / pairs + rate_Q**2 / rows))
+    limit_Q = np.minimum.accumulate(rate_Q + STANDARD_ERRORS * error_Q)
+    too_high = np.flatnonzero(rate_Q[1:] > limit_Q[:-1])
+    return float(np.clip(rate_Q[too_high[0] if len(too_high) else -1], 0, 1))
+
+
+def storey(observed: Histogram, null: Histogram, quantiles: tuple[float, ...]) -> float:
+    """Mean over ``quantiles`` of ``R(q)`` as in :func:`noise_rate`, in [0, 1]."""
     at = null.quantile_bins(quantiles)
     return float(np.clip(np.mean(observed.below()[at] / np.maximum(null.below()[at], 1e-9)), 0, 1))
 
@@ -143,8 +160,9 @@ def local_confidence(evidence: Evidence, pi0: float, bins: int) -> tuple[Float64
     seen = np.add.reduceat(observed.counts, cut)
     expected = np.add.reduceat(null.counts, cut) * (observed.total / null.total)
     centre = np.add.reduceat(observed.counts * bin_centres(), cut) / np.maximum(seen, 1e-12)
-    raw = np.clip(1 - pi0 * expected / np.maximum(seen, 1e-12), 0, 1)
-    return centre, np.asarray(isotonic_regression(raw, weights=seen).x, np.float64)
+    raw = 1 - pi0 * expected / np.maximum(seen, 1e-12)
+    # Cut to [0, 1] at the end: cut before, chance in bins of noise would count upwards only.
+    return centre, np.clip(isotonic_regression(raw, weights=seen).x, 0, 1).astype(np.float64)
 
 
 def weigh_null(margin_N: Float32, decoy_M: Float32, decoy_rows: tuple[Int64, Int64], bins: int) -> Evidence:
@@ -168,7 +186,8 @@ def weigh_null(margin_N: Float32, decoy_M: Float32, decoy_rows: tuple[Int64, Int
     for _ in range(ROUNDS):
         weight_M = weight_N[decoy_rows[0]] * weight_N[decoy_rows[1]]
         null = Histogram(np.bincount(place_M, weight_M, BINS).astype(np.float64))
-        pi0 = storey(observed, null)
+        rows = float(weight_N.sum() ** 2 / (weight_N**2).sum())
+        pi0 = noise_rate(Evidence(observed, null, rows))
         knots, confidence = local_confidence(Evidence(observed, null), pi0, bins)
         doubt = 1 - np.interp(bin_centres(), knots, confidence)
         weight_N = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * doubt[place_N]
@@ -199,15 +218,15 @@ def cut_for(confidence_N: Float32, target_noise: float, noise_N: Float32 | None 
     return max(LEAST_CONFIDENCE, float(cut))
 
 
-def storey_interval(
-    evidence: Evidence, rng: np.random.Generator, quantiles: tuple[float, ...] = STOREY_QUANTILES
+def bootstrap(
+    evidence: Evidence, estimate: Callable[[Evidence], float], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of :func:`storey`."""
+    """95 % interval of ``estimate``, from resamples of both histograms."""
     found = []
     for _ in range(RESAMPLES):
         observed = _resample(evidence.observed, evidence.observed.total, rng)
         null = _resample(evidence.null, evidence.null_rows, rng)
-        found.append(storey(observed, null, quantiles))
+        found.append(estimate(Evidence(observed, null, evidence.null_rows)))
     low, high = np.percentile(found, INTERVAL)
     return float(low), float(high)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from xalign_dist.config import ScoringConfig
 from xalign_dist.records import Float32
-from xalign_dist.scoring.calibrate import storey, storey_interval
+from xalign_dist.scoring.calibrate import bootstrap, storey
 from xalign_dist.scoring.histogram import Evidence, Float64, Histogram
 from xalign_dist.scoring.near_miss import GROUPS, LEAST_MISSES, NEIGHBOUR, NearMisses, NearMissScore, fit
 from xalign_dist.scoring.traits import Traits, traits
@@ -121,9 +121,13 @@ def _rate(
         Histogram.of(_scaled(miss_M), np.maximum(matched_N[misses.row_M], 1e-6)),
         float(len(np.unique(misses.row_M))),
     )
-    value = storey(evidence.observed, evidence.null, QUANTILES)
-    low, high = storey_interval(evidence, rng, QUANTILES)
+    value = _estimate(evidence)
+    low, high = bootstrap(evidence, _estimate, rng)
     return Rate(value, min(low, value), max(high, value))
+
+
+def _estimate(evidence: Evidence) -> float:
+    return storey(evidence.observed, evidence.null, QUANTILES)
 
 
 def _scaled(score_N: Float64) -> Float32:

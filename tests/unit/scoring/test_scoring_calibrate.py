@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xalign_dist.scoring.calibrate import calibrate, cut_for, local_confidence, storey, weigh_null
-from xalign_dist.scoring.histogram import BINS, Evidence, Histogram, bin_of
+from xalign_dist.scoring.calibrate import calibrate, cut_for, local_confidence, noise_rate, storey, weigh_null
+from xalign_dist.scoring.histogram import BINS, Evidence, Histogram, bin_centres, bin_of
 
 CLEAN, NOISE = (1.12, 0.04), (0.98, 0.02)
 
@@ -85,10 +85,11 @@ def test_null_is_weighted_to_rows_that_look_like_noise() -> None:
     i, j = rng.integers(0, pairs, (2, 15000))
     centre = 0.96 + 0.01 * (~wrong[i]).astype(float) + 0.01 * (~wrong[j])
     decoys = rng.normal(centre, 0.02).astype(np.float32)
-    plain = storey(Histogram.of(margin), Histogram.of(decoys))
+    plain = storey(Histogram.of(margin), Histogram.of(decoys), (0.5, 0.7, 0.9))
     weighted = weigh_null(margin, decoys, (i, j), 40)
     assert plain - wrong.mean() > 0.08
-    assert abs(storey(weighted.observed, weighted.null) - wrong.mean()) < 0.03
+    assert abs(storey(weighted.observed, weighted.null, (0.5, 0.7, 0.9)) - wrong.mean()) < 0.03
+    assert abs(noise_rate(weighted) - wrong.mean()) < 0.03
     assert weighted.null.total == pytest.approx(wrong.sum(), rel=0.1)
 
 
@@ -109,13 +110,46 @@ def test_margins_beyond_the_range_go_to_the_outermost_bins() -> None:
     assert (knots.tolist(), confidence.tolist()) == ([1.0], [0.7])
 
 
-def test_a_few_hundred_pairs_give_the_noise_rate_within_three_points() -> None:
-    rng = np.random.default_rng(11)
-    off = []
-    for _ in range(60):
-        wrong = rng.random(435) < 0.6
-        margin = np.where(wrong, rng.normal(1.0, 0.05, 435), rng.normal(1.3, 0.05, 435)).astype(np.float32)
-        null = rng.normal(1.0, 0.05, 435 * 4).astype(np.float32)
-        off.append(storey(Histogram.of(margin), Histogram.of(null)) - wrong.mean())
+def drawn(clean: float, noise: float, pairs: int, seed: int) -> tuple[Evidence, float]:
+    """Margins about 1 (noise) and about ``clean``; and the share that is noise."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(pairs) < noise
+    margin = rng.normal(np.where(wrong, 1.0, clean), 0.05).astype(np.float32)
+    null = rng.normal(1.0, 0.05, pairs * 4).astype(np.float32)
+    return Evidence(Histogram.of(margin), Histogram.of(null), pairs), float(wrong.mean())
+
+
+def test_a_few_hundred_pairs_give_the_noise_rate_within_two_points() -> None:
+    off = [noise_rate(evidence) - truth for evidence, truth in (drawn(1.3, 0.6, 435, n) for n in range(60))]
     assert abs(np.mean(off)) < 0.01
-    assert np.std(off) < 0.025
+    assert np.std(off) < 0.02
+    evidence, truth = zip(*(drawn(1.3, 0.6, 435, n) for n in range(60)), strict=True)
+    low = [storey(e.observed, e.null, (0.5, 0.7, 0.9)) - t for e, t in zip(evidence, truth, strict=True)]
+    assert np.std(off) < 0.8 * np.std(low)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize(("pairs", "most"), [(435, 0.1), (20_000, 0.04)])
+def test_translations_that_score_like_decoys_are_hardly_counted_as_noise(
+    noise: float, pairs: int, most: float
+) -> None:
+    """A weak encoder: a quarter of its translations lie below the highest tenth of the decoys.
+
+    What is let through is three standard errors of the lower quantiles, less with more pairs.
+    """
+    found = [drawn(1.1, noise, pairs, seed) for seed in range(20)]
+    off = np.mean([noise_rate(evidence) - truth for evidence, truth in found])
+    assert 0 <= off < most
+    high = np.mean([storey(evidence.observed, evidence.null, (0.9,)) - truth for evidence, truth in found])
+    assert high > 1.8 * off
+
+
+def test_a_corpus_of_noise_is_told_without_bias() -> None:
+    """Chance in its bins goes up and down alike: the confidences add up to the clean pairs that are there."""
+    evidence, truth = zip(*(drawn(1.3, 0.9, 1000, n) for n in range(10)), strict=True)
+    found = [calibrate(e, 40, 100, 0.2, np.random.default_rng(0)) for e in evidence]
+    sums = [
+        1 - float(np.average(np.interp(bin_centres(), f.knots_K, f.confidence_K), weights=e.observed.counts))
+        for f, e in zip(found, evidence, strict=True)
+    ]
+    assert abs(np.mean(np.subtract(sums, truth))) < 0.02
