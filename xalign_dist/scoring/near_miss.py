@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from xalign_dist.records import Float32, Int64
 from xalign_dist.scoring.similarity import Neighbourhood
-from xalign_dist.scoring.traits import Norms, Traits, agreement, norms, traits
+from xalign_dist.scoring.traits import NAMES, Norms, Traits, agreement, norms, traits
 
 Float64 = npt.NDArray[np.float64]
 
@@ -32,6 +32,10 @@ LEAST_WORDS = 4
 LEAST_MISSES = 20
 _DIGIT_RUN = re.compile(r"\d+")
 REGULARISATION = 1.0
+MARKS = [1 + NAMES.index(name) for name in ("ending", "first letter", "sentences")]
+"""Columns of the features, the cosine being the first."""
+MOST_OF_A_MARK = 2.0
+"""Standard deviations."""
 
 
 class NearMisses(NamedTuple):
@@ -79,8 +83,10 @@ class NearMissScore:
 
     def __call__(self, cosine_N: Float32, src: Traits, tgt: Traits) -> Float64:
         """Scores ``[N]``; higher is more like a whole translation."""
-        raw_NF = _features(cosine_N, src, tgt, self.usual)
-        return np.asarray(((raw_NF - self.centre_F) / self.scale_F) @ self.weight_F + self.bias)
+        scaled_NF = (_features(cosine_N, src, tgt, self.usual) - self.centre_F) / self.scale_F
+        # A mark that near misses never show is rare in sound text too: it may not decide by itself.
+        scaled_NF[:, MARKS] = np.clip(scaled_NF[:, MARKS], -MOST_OF_A_MARK, MOST_OF_A_MARK)
+        return np.asarray(scaled_NF @ self.weight_F + self.bias)
 
 
 def _features(cosine_N: Float32, src: Traits, tgt: Traits, usual: Norms) -> Float64:

@@ -7,7 +7,16 @@ import pytest
 
 from xalign_dist.config import ScoringConfig
 from xalign_dist.scoring.judge import Judge, Labels, judge
-from xalign_dist.scoring.near_miss import ADDED, LEFT_OUT, NEIGHBOUR, NUMBER, ORDER, near_misses
+from xalign_dist.scoring.near_miss import (
+    ADDED,
+    LEFT_OUT,
+    MOST_OF_A_MARK,
+    NEIGHBOUR,
+    NUMBER,
+    ORDER,
+    NearMissScore,
+    near_misses,
+)
 from xalign_dist.scoring.similarity import Neighbourhood
 from xalign_dist.scoring.traits import NAMES, agreement, norms, traits
 from xalign_dist.scoring.yardstick import Rows, Yardstick
@@ -148,3 +157,25 @@ def test_texts_of_one_word_have_no_near_misses_of_order() -> None:
         src[:1], tgt[:1], Neighbourhood(vectors[:1], vectors[:1], 2), np.arange(1), np.random.default_rng(0)
     )
     assert len(alone.row_M) == 0
+
+
+def test_a_mark_that_the_corpus_has_nowhere_does_not_decide_by_itself() -> None:
+    src, tgt, *_ = world(6)
+    usual = norms(traits(src), traits(tgt), np.ones(PAIRS))
+    texts = [tgt[0], tgt[0].removesuffix(".") + "?"]
+    sides = traits([src[0]] * 2), traits(texts)
+    odd = agreement(*sides, usual)[1, NAMES.index("ending")]
+    count = len(NAMES) + 1
+    weight = np.zeros(count)
+    weight[1 + NAMES.index("ending")] = -1.0
+    for spread, found in ((odd / 1.5, -1.5), (odd / 9, -MOST_OF_A_MARK)):
+        score = NearMissScore(usual, np.zeros(count), np.full(count, spread), weight, 0.0)
+        usual_score, odd_score = score(np.ones(2, np.float32), *sides)
+        assert usual_score == pytest.approx(0, abs=0.05)
+        assert odd_score == pytest.approx(found)
+    # Numbers and lengths count as they are.
+    weight = np.zeros(count)
+    weight[1 + NAMES.index("numbers")] = -1.0
+    other = traits([src[0]]), traits([tgt[0].replace(" 0 keer", " 7 keer")])
+    score = NearMissScore(usual, np.zeros(count), np.full(count, 0.1), weight, 0.0)
+    assert score(np.ones(1, np.float32), *other)[0] == pytest.approx(-10)
