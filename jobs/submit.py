@@ -7,8 +7,6 @@ asked for (verb, arguments, contents of the configs among them), not from the ti
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import hashlib
 import logging
 import re
@@ -21,8 +19,10 @@ from pathlib import Path
 
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from jobs.arguments import as_sent, check_corpora, check_options, check_out, is_yaml, out_of
+from jobs.following import follow
 from jobs.packing import check_size, staged
 from xalign_dist.errors import ConfigError, ResourceError, XalignError
 from xalign_dist.runtime.session import AUTHENTICATE
@@ -33,6 +33,10 @@ SAFE = {"xalign/market": "!spot"}
 """Nodes on which a driver runs: any but those that may be taken back. Nodes without the label will do."""
 DRIVER_CPUS = 0.25
 """With a whole one, stages on a machine of two cores would wait for ever for half a CPU more than is left."""
+
+NO_AGENT = "No available agent to submit job"
+"""In what Ray says then."""
+AGENT_SECONDS = 60.0
 
 STOP_SECONDS = 15.0
 """How long ``--stop`` looks on; Ray asks a job to end, and kills it after some seconds."""
@@ -108,9 +112,17 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
     check_size(request.folder)
     check_corpora(request.folder, request.configs)
     wanted = _numbered(request.name, max(attempts, default=0) + 1)
+    # A head that has only just started, or is very busy, has no agent that would take a job.
+    patient = Retrying(
+        retry=retry_if_exception_message(match=f".*{NO_AGENT}"),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(AGENT_SECONDS),
+        reraise=True,
+    )
     try:
         with staged(request.folder) as folder:
-            client.submit_job(
+            patient(
+                client.submit_job,
                 entrypoint=request.entrypoint,
                 submission_id=wanted,
                 runtime_env={"working_dir": str(folder)},
@@ -125,38 +137,6 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
             "check the cluster's state and Ray's version there",
         ) from err
     return wanted, True
-
-
-def follow(client: JobSubmissionClient, submission_id: str) -> int:
-    """Print the job's log until it ends; 0 if it succeeded, 1 if not.
-
-    A connection that ends while the job goes on (a busy or restarted agent) is made anew, and goes on
-    where the log was.
-    """
-    shown = 0
-    while True:
-        shown = asyncio.run(_tail(client, submission_id, shown))
-        info = client.get_job_info(submission_id)
-        if info.status.is_terminal():
-            break
-        time.sleep(1)
-    if info.status == JobStatus.SUCCEEDED:
-        return 0
-    # Behind this, Ray repeats the end of the log, which was shown.
-    said = (info.message or "").split(", last available logs")[0]
-    sys.stderr.write(f"{submission_id} {info.status}: {said}\n")
-    return 1
-
-
-async def _tail(client: JobSubmissionClient, submission_id: str, shown: int) -> int:
-    """Print the log from its character ``shown`` on, as long as the connection lasts; its length then."""
-    length = 0
-    with contextlib.suppress(RuntimeError):  # of a connection that broke; the job's status is asked next
-        async for text in client.tail_job_logs(submission_id):
-            sys.stdout.write(text[max(0, shown - length) :])
-            sys.stdout.flush()
-            length += len(text)
-    return max(shown, length)
 
 
 def connect(address: str) -> JobSubmissionClient:

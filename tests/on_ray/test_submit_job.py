@@ -16,8 +16,9 @@ import yaml
 from ray.job_submission import JobSubmissionClient
 from ray_head import ray_head, ray_node
 
+from jobs.following import follow
 from jobs.packing import LIMIT_BYTES
-from jobs.submit import SAFE, Submission, _existing, connect, follow, submit
+from jobs.submit import SAFE, Submission, _existing, connect, submit
 from xalign_dist.errors import ConfigError
 
 pytestmark = pytest.mark.ray

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from ray.job_submission import JobStatus
 
 from jobs.arguments import check_corpora
 from jobs.entry import on_cluster
 from jobs.packing import EXCLUDES, check_size, packed, staged
-from jobs.submit import VERBS, Order, Submission, follow, main, parse
+from jobs.submit import VERBS, Order, Submission, main, parse
 from xalign_dist.cli import main as xalign
 from xalign_dist.errors import ConfigError
 
@@ -247,6 +244,7 @@ def test_every_verb_has_its_entry_point() -> None:
         "arguments",
         "command",
         "entry",
+        "following",
         "packing",
         "submit",
         *VERBS,
@@ -264,25 +262,3 @@ def test_a_job_joins_its_cluster_and_nobody_elses() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_entry_point_starts_its_own_verb(verb: str) -> None:
     assert f'start("{verb}")' in (REPO / "jobs" / f"{verb}.py").read_text("utf-8")
-
-
-class _Interrupted:
-    """A client whose connection ends twice before the job does; a stand-in for an agent that is busy."""
-
-    def __init__(self) -> None:
-        self.tails = [["one\n"], ["one\ntw"], ["one\n", "two\nthree\n"]]
-        self.states = [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.SUCCEEDED]
-
-    async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
-        for text in self.tails.pop(0):
-            yield text
-        if len(self.tails) == 1:
-            raise RuntimeError("WebSocket connection closed unexpectedly")
-
-    def get_job_info(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(status=self.states.pop(0), message="")
-
-
-def test_a_log_whose_connection_ends_is_followed_to_the_jobs_end(capsys: pytest.CaptureFixture[str]) -> None:
-    assert follow(_Interrupted(), "job-1") == 0
-    assert capsys.readouterr().out == "one\ntwo\nthree\n"
