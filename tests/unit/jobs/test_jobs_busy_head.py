@@ -1,4 +1,4 @@
-"""Submitting to a head that is starting or busy; its client is a stand-in, since a real one is so by chance."""
+"""Submitting to a head that is starting or busy; stand-ins for its client, as it is so by chance only."""
 
 from __future__ import annotations
 
