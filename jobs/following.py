@@ -11,7 +11,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 
 def follow(client: JobSubmissionClient, submission_id: str) -> int:
-    """Print the job's log until it ends; 0 if it succeeded, 1 if not.
+    """Print the job's log until it ends; its exit code, 1 where it ended without one (stopped, lost).
 
     A connection that ends while the job goes on (a busy or restarted agent) is made anew, and goes on
     where the log was.
@@ -28,7 +28,8 @@ def follow(client: JobSubmissionClient, submission_id: str) -> int:
     # Behind this, Ray repeats the end of the log, which was shown.
     said = (info.message or "").split(", last available logs")[0]
     sys.stderr.write(f"{submission_id} {info.status}: {said}\n")
-    return 1
+    code = info.driver_exit_code or 1
+    return code if code > 0 else 128 - code  # ended by a signal: as a shell says it
 
 
 async def _tail(client: JobSubmissionClient, submission_id: str, shown: int) -> int:

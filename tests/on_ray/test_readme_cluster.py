@@ -201,7 +201,7 @@ def test_configs_for_gpus_are_refused_by_a_cluster_without(cluster: Cluster) -> 
     assert "remedy: set runtime.gpus_per_worker=null" in said
 
     code, said = cluster.run(f"{SUBMIT} -- run jobs/configs/spot.yaml --out $RUNS/spot")
-    assert code == 1, "the job's exit code is the command's"
+    assert code == 2, "the job's exit code is the command's"
     assert "started xalign-run-spot-" in said
     assert "training asks for 4 x (1 CPU, 1 GPU) on nodes with xalign/pool=spot" in said
 

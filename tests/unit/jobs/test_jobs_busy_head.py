@@ -36,6 +36,18 @@ def test_a_log_whose_connection_ends_is_followed_to_the_jobs_end(capsys: pytest.
     assert capsys.readouterr().out == "one\ntwo\nthree\n"
 
 
+@pytest.mark.parametrize(("code", "told"), [(3, 3), (-9, 137), (None, 1)])
+def test_the_exit_code_is_the_jobs(code: int | None, told: int, capsys: pytest.CaptureFixture[str]) -> None:
+    client = _Interrupted()
+    client.tails, client.states = [["last words\n"], []], [JobStatus.FAILED]
+    ended = client.get_job_info("job-1")
+    ended.driver_exit_code, ended.message = code, "it failed, last available logs: last words"
+    client.get_job_info = lambda name: ended
+    assert follow(client, "job-1") == told
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("last words\n", "job-1 FAILED: it failed\n")
+
+
 class _Starting:
     """A client of a head whose agent is not up yet; a stand-in, since a real one is so for a second only."""
 
