@@ -182,7 +182,7 @@ def test_a_killed_job_continues_in_its_run_directory(client: JobSubmissionClient
     driver = client.get_job_info(first).driver_info
     assert driver is not None
     os.kill(int(driver.pid), signal.SIGKILL)
-    assert follow(client, first) == 3
+    assert follow(client, first) == 128 + signal.SIGKILL
     assert not (run / "metrics.json").exists(), "it was to die before its end"
 
     second, started = submit(client, request)
