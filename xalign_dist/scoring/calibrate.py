@@ -186,16 +186,21 @@ def weigh_null(margin_N: Float32, decoy_M: Float32, decoy_rows: tuple[Int64, Int
     for _ in range(ROUNDS):
         weight_M = weight_N[decoy_rows[0]] * weight_N[decoy_rows[1]]
         null = Histogram(np.bincount(place_M, weight_M, BINS).astype(np.float64))
-        rows = float(weight_N.sum() ** 2 / (weight_N**2).sum())
-        pi0 = noise_rate(Evidence(observed, null, rows))
-        knots, confidence = local_confidence(Evidence(observed, null), pi0, bins)
+        evidence = Evidence(observed, null, _rows_behind(weight_N))
+        pi0 = noise_rate(evidence)
+        knots, confidence = local_confidence(evidence, pi0, bins)
         doubt = 1 - np.interp(bin_centres(), knots, confidence)
         weight_N = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * doubt[place_N]
         if abs(pi0 - before) < SETTLED:
             break
         before = pi0
-    rows = float(weight_N.sum() ** 2 / (weight_N**2).sum())
-    return Evidence(observed, Histogram(null.counts * (weight_N.sum() / null.total)), rows)
+    whole = Histogram(null.counts * (weight_N.sum() / null.total))
+    return Evidence(observed, whole, _rows_behind(weight_N))
+
+
+def _rows_behind(weight_N: Float64) -> float:
+    """How many rows of equal weight would vary as much (Kish 1965)."""
+    return float(weight_N.sum() ** 2 / (weight_N**2).sum())
 
 
 def cut_for(confidence_N: Float32, target_noise: float, noise_N: Float32 | None = None) -> float:
