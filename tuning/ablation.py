@@ -17,7 +17,7 @@ from tuning.records import Records, trial_name
 from tuning.shares import limits, trial_runtime
 from tuning.space import Space, configure, override
 from tuning.sweep import Sweep
-from xalign_dist.config import RunConfig, load_config
+from xalign_dist.config import EncoderConfig, RunConfig, load_config
 from xalign_dist.corpora.tables import write_table
 from xalign_dist.errors import ConfigError, StageError
 from xalign_dist.evaluation.compare import compare_seeds
@@ -165,7 +165,7 @@ def _evaluate(context: RunContext, corpus: Corpus, base: Mapping[str, Any], arm:
     )
 
     def work(_: Advance) -> dict[str, Any]:
-        models, settings = {arm.name: str(model)}, context.config
+        models, settings = {arm.name: EncoderConfig(model=str(model))}, context.config
         result = evaluate_models(models, suite, settings, context.resources, arm.seed, settings.rounds.count)
         save_result(result, saved)
         return {"metrics": len(result.metrics), "notes": result.notes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from rich.markup import escape
 
 from tuning.finals import DEFAULT, contest, test_once, to_json
 from tuning.guard import BUDGET
-from tuning.objective import METRIC, located, pipeline_objective, prepare_shared
+from tuning.objective import METRIC, located, pipeline_objective, prepare_seed, prepare_shared
 from tuning.report import write_sweep_report
 from tuning.shares import limits, trial_runtime, with_gpus
 from tuning.space import Space, load_space
@@ -108,7 +109,7 @@ def _conclude(
     contenders = []
     if not ended_by and plan.finalists:
         with context.screen.stage(f"{plan.finalists} finalists and the default, {plan.seeds} seeds"):
-            contenders = contest(sweep, ranked)
+            contenders = contest(sweep, ranked, partial(prepare_seed, context, base))
         ended_by = sweep.ended_by
     with context.screen.stage("the winner on the test set"):
         comparisons = test_once(context, corpus, base, contenders, sweep.root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -13,6 +13,7 @@ from tuning.objective import trained_model
 from tuning.space import Value, configure, override
 from tuning.summary import Trial
 from tuning.sweep import Sweep
+from xalign_dist.config import EncoderConfig
 from xalign_dist.evaluation.compare import compare_seeds
 from xalign_dist.pipeline.context import RunContext
 from xalign_dist.pipeline.corpus import Corpus
@@ -50,8 +51,12 @@ class Contender:
         return stdev(self.values) if len(self.values) > 1 else None
 
 
-def contest(sweep: Sweep, ranked: Sequence[Trial]) -> list[Contender]:
+def contest(
+    sweep: Sweep, ranked: Sequence[Trial], prepare: Callable[[int], None] | None = None
+) -> list[Contender]:
     """The best trials and the default, each with every seed; the best mean first.
+
+    ``prepare`` is called before with each further seed that a trial will run under.
 
     Only contenders with all seeds are compared by their means: one that the budget cut short
     would win or lose by the luck of fewer seeds. The default is always in, last of equals.
@@ -60,6 +65,10 @@ def contest(sweep: Sweep, ranked: Sequence[Trial]) -> list[Contender]:
     chosen = [t for t in ranked if t.value is not None and t.ended][: space.finalists]
     asked = [(t.name, t.parameters) for t in chosen] + [(DEFAULT, {})]
     plans = [_with_seeds(sweep, parameters) for _, parameters in asked]
+    runs = {n for plan in plans for n, point in enumerate(plan) if n and sweep.known(point) is None}
+    if prepare is not None:
+        for n in sorted(runs):
+            prepare(sweep.seed + n)
     sweep.points("seeds", [point for plan in plans for point in plan])
     found = []
     for (name, parameters), plan in zip(asked, plans, strict=True):
@@ -107,9 +116,9 @@ def test_once(
     return rows
 
 
-def _model(base: Mapping[str, Any], contender: Contender, n: int) -> str:
+def _model(base: Mapping[str, Any], contender: Contender, n: int) -> EncoderConfig:
     overrides = [override(key, value) for key, value in contender.parameters.items()]
-    return trained_model(contender.folders[n], configure(base, overrides, "finalist"))
+    return EncoderConfig(model=trained_model(contender.folders[n], configure(base, overrides, "finalist")))
 
 
 def to_json(contenders: Sequence[Contender]) -> list[dict[str, Any]]:

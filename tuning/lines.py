@@ -16,7 +16,7 @@ from ray import tune
 from tuning.population import Taken, first_settings, line_name, takeovers
 from tuning.records import Record, Records
 from tuning.space import Space
-from tuning.trial import LINE, ROUND, Lane, checked
+from tuning.trial import LINE, NAME, ROUND, Lane, checked
 from xalign_dist.errors import OutputError, XalignError
 from xalign_dist.pipeline.rundir import write_json
 
@@ -40,7 +40,7 @@ def leg(lane: Lane, stages: Stages, rounds: int) -> Callable[[dict[str, Any]], N
     """The function that Tune calls for one round of one line. A round with a report is not run again."""
 
     def run_leg(given: dict[str, Any]) -> None:
-        name, number, records = given[LINE], int(given[ROUND]), Records(lane.records)
+        name, number, records = given[LINE][NAME], int(given[ROUND]), Records(lane.records)
         with records.alone(name):
             record = _of(records, name)
             if len(record.reports) < number:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tuning.space import configure
+from tuning.space import configure, override
 from tuning.trial import Objective, Report
 from xalign_dist.config import EncoderConfig, RunConfig, dump_config
 from xalign_dist.encoder import Embedder, load_encoder
@@ -22,6 +22,7 @@ from xalign_dist.pipeline.corpus import Corpus
 from xalign_dist.pipeline.evaluate import check_suite, retrieval_accuracy
 from xalign_dist.pipeline.rounds import ADAPTIVE, embed, find_pairs, one_round, prepare
 from xalign_dist.pipeline.rundir import RunDir
+from xalign_dist.runtime.embed_pool import embed_pool
 from xalign_dist.runtime.faults import for_workers
 from xalign_dist.runtime.vector_store import VectorStore
 
@@ -66,6 +67,22 @@ def prepare_shared(context: RunContext, judged: bool = True) -> Corpus:
     return corpus
 
 
+def prepare_seed(context: RunContext, base: Mapping[str, Any], seed: int) -> None:
+    """What trials under another seed share: it holds out other pairs, so that their rest is scored anew.
+
+    Beside the shared run of ``context``, from which it takes what does not depend on the seed.
+    """
+    home = _of_seed(context.run.root, seed)
+    config = configure(base, [override("seed", seed)], "finalist")
+    _start_from(context.run.root, home, config)
+    with _quietly(config, home, "prepare.log") as own:
+        prepare_shared(own)
+
+
+def _of_seed(shared: Path, seed: int) -> Path:
+    return shared.with_name(f"{shared.name}-seed={seed}")
+
+
 def pipeline_objective(
     base: Mapping[str, Any], shared: str, places: Mapping[tuple[str, ...], str] | None = None
 ) -> Objective:
@@ -101,13 +118,21 @@ def trial_run(
 ) -> Iterator[tuple[RunContext, Corpus, VectorStore]]:
     """A trial's run in ``home``, up to where its rounds begin; the reference's vectors are the last part."""
     config = configure(base, overrides, "trial")
-    _start_from(Path(shared), home, config)
-    with (
-        (home / "logs" / "trial.log").open("a", encoding="utf-8") as log,
-        open_run(config, str(home), Screen(enabled=False, console=Console(file=log))) as context,
-    ):
+    own = _of_seed(Path(shared), config.seed)
+    _start_from(own if own.exists() else Path(shared), home, config)
+    with _quietly(config, home, "trial.log") as context:
         corpus = prepare(context)
         yield context, corpus, embed(context, corpus, config.scoring.reference, _REFERENCE)
+
+
+@contextmanager
+def _quietly(config: RunConfig, home: Path, name: str) -> Iterator[RunContext]:
+    """The run in ``home``, whose screen is the file ``name`` among its logs."""
+    with (
+        (home / "logs" / name).open("a", encoding="utf-8") as log,
+        open_run(config, str(home), Screen(enabled=False, console=Console(file=log))) as context,
+    ):
+        yield context
 
 
 def trained_model(folder: str, config: RunConfig) -> str:
@@ -116,9 +141,16 @@ def trained_model(folder: str, config: RunConfig) -> str:
 
 
 def dev_accuracy(context: RunContext, corpus: Corpus, number: int) -> float:
-    """Retrieval on the development pairs by the encoder of round ``number``."""
+    """Retrieval on the development pairs by the encoder of round ``number``.
+
+    On GPUs an actor that holds the trial's share of one embeds them: the trial's own process has none.
+    """
     model = str(context.run.arm(ADAPTIVE, number) / "model")
-    return retrieval_accuracy(Embedder(load_encoder(model, EncoderConfig(model=model))), corpus.dev)
+    encoder, runtime, resources = EncoderConfig(model=model), context.config.runtime, context.resources
+    if not resources.embed_gpus(runtime):
+        return retrieval_accuracy(Embedder(load_encoder(model, encoder, "cpu")), corpus.dev)
+    with embed_pool(model, encoder, runtime, resources) as embedder:
+        return retrieval_accuracy(embedder, corpus.dev)
 
 
 def _release(run: RunDir, rounds: int) -> None:

@@ -67,6 +67,6 @@ def limits(plan: Space, settings: RunConfig, resources: Resources) -> Limits:
 
 
 def _share(settings: RunConfig) -> float:
-    encoder = load_encoder(settings.encoder.model, settings.encoder)
+    encoder = load_encoder(settings.encoder.model, settings.encoder, "cpu")
     parameters = sum(p.numel() for p in encoder.parameters())
     return _SMALL_SHARE if parameters <= SMALL_PARAMETERS else 1.0

@@ -19,7 +19,7 @@ from tuning.losses import Losses
 from tuning.records import Record, Records, trial_name
 from tuning.space import Space, override
 from tuning.summary import Trial
-from tuning.trial import LINE, POINT, ROUND, Lane, Objective, Report, trainable
+from tuning.trial import LINE, NAME, POINT, ROUND, Lane, Objective, Report, point, trainable
 from xalign_dist.errors import ConfigError, DependencyError, OutputError
 
 __all__ = ["Limits", "Objective", "Report", "Sweep"]
@@ -118,8 +118,8 @@ class Sweep:
 
         Those that were run before, by :meth:`search` too, are not run again.
         """
-        known = [self.known(point) for point in points]
-        missing = [list(p) for p, trial in zip(points, known, strict=True) if trial is None]
+        known = [self.known(overrides) for overrides in points]
+        missing = [point(p) for p, trial in zip(points, known, strict=True) if trial is None]
         if missing:
             self._each(name, POINT, missing)
         return [trial for trial in map(self.known, points) if trial is not None]
@@ -131,7 +131,9 @@ class Sweep:
         work = leg(self.lane, stages, self.space.reports)
 
         def run(names: list[str], number: int) -> str:
-            self._each(f"round-{number}", LINE, names, {ROUND: number}, work)
+            records = Records(self.lane.records)
+            lines = [{NAME: n, **point(r.overrides)} for n in names if (r := records.read(n)) is not None]
+            self._each(f"round-{number}", LINE, lines, {ROUND: number}, work)
             return self.ended_by
 
         Population(self.space, self.lane, self.root, self.seed, stages, run).run()

@@ -17,9 +17,10 @@ from tuning.space import Value, override
 from xalign_dist.errors import ConfigError, XalignError
 
 POINT = "overrides"
-"""Key of a trial given as a list of overrides instead of setting by setting."""
-LINE, ROUND = "line", "round"
-"""Keys of a trial that is one round of a line of a population, whose settings are in its record."""
+"""Key of a trial whose settings were not drawn by Tune; under it they are as for :func:`point`."""
+LINE, ROUND, NAME = "line", "round", "trial"
+"""Keys of a trial that is one round of a line of a population. Under LINE are its name (NAME) and, for
+trackers, which see only what Tune is given, the settings that its record holds."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ class Objective(Protocol):
 
     def __call__(self, overrides: Sequence[str], folder: str, report: Report, /) -> Mapping[str, float]:
         """Run the trial."""
+
+
+def point(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides by setting: trackers show them as parameters."""
+    return dict(item.split("=", 1) for item in overrides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Lane:
     def overrides(self, chosen: Mapping[str, Any]) -> list[str]:
         """Of a trial as Tune gives it."""
         if POINT in chosen:
-            return list(chosen[POINT])
+            return [f"{key}={value}" for key, value in chosen[POINT].items()]
         return [*self.fixed, *(override(key, value) for key, value in chosen.items())]
 
     @staticmethod

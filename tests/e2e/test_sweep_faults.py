@@ -26,7 +26,8 @@ CONFIG = {
     "training": {"steps": 40, "batch_pairs": 16},
     "rounds": {"count": 2},
     "evaluation": {"bootstrap": 100, "permutations": 100},
-    "runtime": {"train_workers": 0},
+    # Training in worker processes of their own, as on GPUs: they have to end with a trial that is killed.
+    "runtime": {"train_workers": 1},
 }
 WORDS = ["house", "river", "letter", "window", "garden", "street", "mother", "winter", "doctor", "bridge"]
 WOERTER = ["Haus", "Fluss", "Brief", "Fenster", "Garten", "Straße", "Mutter", "Winter", "Arzt", "Brücke"]
