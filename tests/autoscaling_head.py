@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,15 @@ _EMPTY = {
 
 
 @contextlib.contextmanager
-def autoscaling_head(groups: dict[str, tuple[dict[str, int], int]], idle_seconds: int) -> Iterator[Head]:
+def autoscaling_head(
+    groups: dict[str, tuple[dict[str, int], int]],
+    idle_seconds: int,
+    more: Mapping[str, Mapping[str, str]] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Head]:
     """A head that takes no work, and ``groups`` (resources of a node, most nodes) that start at zero nodes.
 
-    A group's nodes have the label xalign/pool=NAME. Ray's own AutoscalingCluster cannot be used: it needs
+    A group's nodes have the label xalign/pool=NAME, and those of ``more``. Ray's own AutoscalingCluster cannot be used: it needs
     a file that is not in the wheel, and ends every Ray on the machine. Named as an external provider, the
     fake one needs no such file.
     """
@@ -61,7 +66,7 @@ def autoscaling_head(groups: dict[str, tuple[dict[str, int], int]], idle_seconds
             **{
                 name: {
                     "resources": {**resources, "object_store_memory": _STORE},
-                    "labels": {POOL: name},
+                    "labels": {POOL: name, **(more or {}).get(name, {})},
                     "node_config": {},
                     "min_workers": 0,
                     "max_workers": most,
@@ -70,7 +75,8 @@ def autoscaling_head(groups: dict[str, tuple[dict[str, int], int]], idle_seconds
             },
         },
     }
-    environment = {
+    variables = {
+        **(environment or {}),
         "RAY_AUTH_MODE": "disabled",
         "RAY_FAKE_CLUSTER": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
@@ -82,7 +88,7 @@ def autoscaling_head(groups: dict[str, tuple[dict[str, int], int]], idle_seconds
         file = Path(folder, "cluster.yaml")
         file.write_text(yaml.safe_dump(config))
         options = (f"--autoscaling-config={file}", f"--node-ip-address={host}")
-        with ray_head(environment, options=options, cpus=0, host=host, port=port) as head:
+        with ray_head(variables, options=options, cpus=0, host=host, port=port) as head:
             yield head
 
 
