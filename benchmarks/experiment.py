@@ -33,7 +33,7 @@ from experiment_claims import (
     suite_groups,
 )
 from experiment_kept import keep, kept, made
-from experiment_peers import measure_untrained, train_peer
+from experiment_peers import measure_untrained, peers_pairs, train_peer
 from experiment_verdicts import PEER, WITHOUT, verdicts
 
 from tuning.components import FULL, INFONCE, arms
@@ -42,7 +42,7 @@ from xalign_dist.config import load_config
 HERE = Path(__file__).parent
 SUITE = HERE / "experiment_suite.yaml"
 TRIED = "with "
-"""Arms of parts that are off (chosen on the development sets): on demand, under the first seed only."""
+"""Arms of parts that are off by default: on demand, under the first seed only."""
 SIDE = {"oracle": ["--oracle"], "clean": ["--noise", "0"]}
 """Name of a further run of the full method -> how its data differ."""
 
@@ -103,11 +103,18 @@ def measure(out: Path, at: Path, seeds: Mapping[str, int], tried: bool, peer: bo
     if tried:
         makers["tried"] = partial(_trained, out, "main", 0, [n for n in known if n.startswith(TRIED)])
     if peer:
-        makers["peer"] = lambda: {PEER: train_peer(out, SUITE, 0)}
+        makers["peer"] = partial(_peer, out)
     for name, make in makers.items():
         if not (at / f"{name}.parquet").exists():
             keep(at / f"{name}.parquet", make())
     return [at / f"{name}.parquet" for name in makers]
+
+
+def _peer(out: Path) -> dict[str, Path]:
+    """The peer on the pairs of our fixed-InfoNCE arm, which is trained if it is not here."""
+    if not peers_pairs(out, 0).exists():
+        _trained(out, "main", 0, [INFONCE])
+    return {PEER: train_peer(out, SUITE, 0)}
 
 
 def _trained(out: Path, name: str, number: int, only: Sequence[str]) -> dict[str, Path]:

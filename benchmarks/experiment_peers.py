@@ -57,10 +57,15 @@ def train_peer(out: Path, suite_file: Path, seed: int) -> Path:
     suite, config = load_suite(suite_file), _config(out)
     home = out / "peer" / f"seed={seed}"
     if not (home / "items.parquet").exists():
-        arm = out / "main" / f"seed={seed}" / "fixed-InfoNCE"
-        pairs = pq.read_table(arm / "arms/adaptive/round=1/training_pairs.parquet")
+        pairs = pq.read_table(peers_pairs(out, seed))
         _measure("peer", _trained_by_peer(config, pairs, home, seed), suite, config, home)
     return home
+
+
+def peers_pairs(out: Path, seed: int) -> Path:
+    """What :func:`train_peer` trains on."""
+    arm = out / "main" / f"seed={seed}" / "fixed-InfoNCE"
+    return arm / "arms/adaptive/round=1/training_pairs.parquet"
 
 
 def _config(out: Path) -> RunConfig:

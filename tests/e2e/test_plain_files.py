@@ -164,6 +164,14 @@ def test_accuracy_is_what_the_embeddings_say(xalign, place):
     assert row["against"] == models[-1]
     assert row["difference"] == pytest.approx(found["eng"] - other["eng"])
 
+    # Cut to a few words the same texts are told apart less well.
+    short = ("evaluate", *MODEL, "--suite", "suite.yaml", "--out", "short/metrics.json")
+    xalign(*short, "encoder.max_tokens=8")
+    metrics = json.loads((place / "short" / "metrics.json").read_text())["metrics"]
+    assert all(m["value"] < found[m["src_lang"]] for m in metrics if m["metric"] == "accuracy")
+    xalign(*short, "encoder.projection=linear", code=2)
+    assert "encoder.projection is for training" in xalign.err
+
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)

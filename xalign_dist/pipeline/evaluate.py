@@ -78,9 +78,13 @@ def evaluate_run(context: RunContext, corpus: Corpus, truth: Truth | None) -> No
         wanted = {ADAPTIVE, *config.evaluation.baselines}
         models = {n: m for n, m in models.items() if n in wanted and (n != INFONCE or Path(m).exists())}
         states = None
+        encoders = {
+            name: config.encoder if name == INITIAL else EncoderConfig(model=model)
+            for name, model in models.items()
+        }
         if _asks_for_words(suite):
-            states = {name: encoder_word_states(load_encoder(model)) for name, model in models.items()}
-        with _embedders(context, models, corpus, suite, advance) as embedders:
+            states = {name: encoder_word_states(load_encoder(e.model, e)) for name, e in encoders.items()}
+        with _embedders(context, encoders, corpus, suite, advance) as embedders:
             settings, miner = config.evaluation, system_miner(config.mining, config.seed)
             result = evaluate(embedders, suite, settings, config.seed, config.rounds.count, states, miner)
             _write_pictures(context, suite, embedders)
@@ -102,18 +106,23 @@ def suite_inputs(suite: Suite, config: RunConfig) -> list[Any]:
 
 
 def evaluate_models(
-    models: Mapping[str, str], suite: Suite, config: RunConfig, resources: Resources, seed: int, round_: int
+    encoders: Mapping[str, EncoderConfig],
+    suite: Suite,
+    config: RunConfig,
+    resources: Resources,
+    seed: int,
+    round_: int,
 ) -> EvaluationResult:
-    """Encoders on ``suite``; ``models``: name -> directory, URI or id. ``round_`` goes into each row.
+    """``encoders``, by the names that they have in the result, on ``suite``. ``round_`` goes into each row.
 
     One after the other: each is loaded by every embedding actor, so that ten at once would need ten times
     the memory.
     """
     words = _asks_for_words(suite)
     miner, results = system_miner(config.mining, seed), []
-    for name, model in models.items():
-        states = {name: encoder_word_states(load_encoder(model))} if words else None
-        with embed_pool(model, EncoderConfig(model=model), config.runtime, resources) as embed:
+    for name, encoder in encoders.items():
+        states = {name: encoder_word_states(load_encoder(encoder.model, encoder))} if words else None
+        with embed_pool(encoder.model, encoder, config.runtime, resources) as embed:
             found = evaluate({name: embed}, suite, config.evaluation, seed, round_, states, miner)
         results.append(found)
     return EvaluationResult.merged(results)
@@ -160,13 +169,16 @@ def resource_groups(corpus: Corpus, test: pa.Table) -> dict[str, list[str]]:
 
 @contextlib.contextmanager
 def _embedders(
-    context: RunContext, models: Mapping[str, str], corpus: Corpus, suite: Suite, advance: Advance
+    context: RunContext,
+    encoders: Mapping[str, EncoderConfig],
+    corpus: Corpus,
+    suite: Suite,
+    advance: Advance,
 ) -> Iterator[dict[str, EmbedFn]]:
     with contextlib.ExitStack() as stack:
         found: dict[str, EmbedFn] = {}
-        for name, model in models.items():
-            encoder = context.config.encoder if name == INITIAL else EncoderConfig(model=model)
-            pool = embed_pool(model, encoder, context.config.runtime, context.resources)
+        for name, encoder in encoders.items():
+            pool = embed_pool(encoder.model, encoder, context.config.runtime, context.resources)
             found[name] = CachedEmbedder(name, _counted(stack.enter_context(pool), advance))
         wanted = context.config.evaluation.baselines if corpus.pairs.num_rows else []
         if STATIC in wanted:
