@@ -1,16 +1,15 @@
-"""What the arguments of a job name: its configs, its run directory, its corpora."""
+"""What the arguments of a job name: its configs, its run directory, its options."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.packing import sent
-from xalign_dist.cli import options_of
-from xalign_dist.config.load import read_yaml
+from xalign_dist.cli import command_of
 from xalign_dist.errors import ConfigError
+from xalign_dist.pipeline.rundir import ON_STORES, is_uri, local_only
 
 
 def out_of(arguments: Sequence[str]) -> str:
@@ -21,6 +20,23 @@ def out_of(arguments: Sequence[str]) -> str:
         if this.startswith("--out="):
             return this.removeprefix("--out=")
     return ""
+
+
+def options_of(verb: str) -> set[str]:
+    """Every option of ``verb``, as typed: ``--out``."""
+    return {name for option in command_of(verb).params for name in (*option.opts, *option.secondary_opts)}
+
+
+def values_of(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What ``arguments`` give to ``verb``: by option (``--pairs``), what is none by its name (``config``).
+
+    What is missing has its default, or is None; nothing is an error here.
+    """
+    command = command_of(verb)
+    # Resilient: faults are the verb's own to explain.
+    given = command.make_context(verb, list(arguments), resilient_parsing=True).params
+    named = {p.name: p.opts[0] if p.param_type_name == "option" else p.name for p in command.params}
+    return {name: given.get(key) for key, name in named.items()}
 
 
 def is_yaml(path: Path) -> bool:
@@ -67,37 +83,20 @@ def check_options(verb: str, arguments: Iterable[str], own: Iterable[str]) -> No
             )
 
 
-def check_out(out: str) -> None:
-    """Refuse a run directory that would go with the job's copy of the folder.
+def check_out(verb: str, out: str) -> None:
+    """Refuse a run directory that would go with the job's copy of the folder, or that ``verb`` cannot write.
 
     Raises:
         ConfigError: none, or a relative one.
+        OutputError: a URI, and ``verb`` writes to file systems only.
     """
     if not out:
         raise ConfigError("no --out", "name the run directory: --out /shared/runs/NAME")
-    if "://" not in out and not Path(out).is_absolute():
+    if verb not in ON_STORES:
+        local_only(out, verb)
+    if not is_uri(out) and not Path(out).is_absolute():
+        either = ", or a URI" if verb in ON_STORES else ""
         raise ConfigError(
             f"--out {out} is relative: the results would lie in the job's copy of this folder and go with it",
-            "name a folder that every node sees by its whole path, --out /shared/runs/NAME, or a URI",
+            f"name a folder that every node sees by its whole path, --out /shared/runs/NAME{either}",
         )
-
-
-def check_corpora(folder: Path, configs: Iterable[str]) -> None:
-    """Refuse ``configs`` (in ``folder``) whose corpora the job would not find.
-
-    Raises:
-        ConfigError: a relative path that is not sent along.
-    """
-    for config in configs:
-        for path in _corpora(read_yaml(folder / config)):
-            if "://" not in path and not Path(path).is_absolute() and not sent(folder, path):
-                raise ConfigError(
-                    f"{config}: the job would not find {path}: data is not sent with it",
-                    "give its whole path, on a file system that every node sees, or a URI",
-                )
-
-
-def _corpora(config: Mapping[str, Any]) -> list[str]:
-    given = config.get("corpora")
-    corpora = [c for c in given if isinstance(c, dict)] if isinstance(given, list) else []
-    return [str(c[key]) for c in corpora for key in ("path", "target_path") if c.get(key)]

@@ -18,6 +18,10 @@ def submit(
         str, typer.Option("--address", help="The cluster's dashboard.")
     ] = "http://127.0.0.1:8265",
     cpus: Annotated[float, typer.Option("--cpus", help="CPUs reserved for the driver.")] = DRIVER_CPUS,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option("--memory-gb", help="Memory reserved for the driver, GiB; default: none."),
+    ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option("--label", help="Node of the driver: xalign/pool=data; else not spot."),
@@ -29,6 +33,8 @@ def submit(
     """Send a verb to a cluster as a job; the same command again attaches to it."""
     options = ["--address", address, "--cpus", str(cpus)]
     options += [flag for flag, on in (("--detach", not follow), ("--status", status), ("--stop", stop)) if on]
+    if memory_gb is not None:
+        options += ["--memory-gb", str(memory_gb)]
     for item in label or []:
         options += ["--label", item]
     raise typer.Exit(send(parse([*command, *options])))

@@ -41,19 +41,21 @@ that has the name of a package of ours. Ray leaves out what .gitignore and .rayi
 
 
 def packed(folder: Path) -> Iterator[tuple[str, int]]:
-    """(path inside ``folder``, bytes) of every file that is sent.
+    """(path inside ``folder``, bytes) of every file that is sent. Links that lead out of it are not.
 
     Of the ignore files only plain names and globs without a slash are looked at, so that it may
     count a file too many, never one too few.
     """
     anywhere = [*(name for name in EXCLUDES if not name.startswith("/")), *_ignored(folder)]
     top = [name[1:] for name in EXCLUDES if name.startswith("/")]
+    inside = folder.resolve()
     for home, folders, files in os.walk(folder):
         names = anywhere + top if home == str(folder) else anywhere
         folders[:] = sorted(d for d in folders if not _matches(d, names))
         for name in sorted(f for f in files if not _matches(f, names)):
             path = Path(home, name)
-            yield str(path.relative_to(folder)), path.lstat().st_size
+            if path.is_file() and path.resolve().is_relative_to(inside):
+                yield str(path.relative_to(folder)), path.stat().st_size
 
 
 def check_size(folder: Path, limit: int = LIMIT_BYTES) -> None:
@@ -77,25 +79,29 @@ def check_size(folder: Path, limit: int = LIMIT_BYTES) -> None:
         )
 
 
-def sent(folder: Path, path: str) -> bool:
-    """Whether a job finds ``path`` (a file, folder or glob, relative to ``folder``) in what is sent."""
-    want = os.path.normpath(path)
-    return any(fnmatch.fnmatchcase(f, want) or f.startswith(f"{want}/") for f, _ in packed(folder))
+def unsent(folder: Path, path: str) -> str | None:
+    """What a job would not find of ``path`` (file, folder or glob inside ``folder``); None: it finds all.
+
+    That is the first file that is there and is not sent, or ``path`` itself where there is none.
+    """
+    want, there = os.path.normpath(path), folder / path
+    if there.is_dir():
+        files = [p for p in there.rglob("*") if not _hidden(p.relative_to(there))]
+    else:
+        files = [there] if there.exists() else list(folder.glob(want))
+    names = sorted(os.path.relpath(p, folder) for p in files if p.is_file())
+    going = {name for name, _ in packed(folder)}
+    return next((name for name in names if name not in going), None) if names else path
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A copy of what is sent of ``folder``, and our packages in it, unless it has them; gone afterwards.
-
-    Links that lead out of the folder are left out.
-    """
+    """A copy of what is sent of ``folder``, and our packages in it, unless it has them; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="xalign-submit-") as home:
-        copy, inside = Path(home), folder.resolve()
+        copy = Path(home)
         for name, _ in packed(folder):
-            source = folder / name
-            if source.is_file() and source.resolve().is_relative_to(inside):
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, copy / name)
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, copy / name)
         for package in PACKAGES:
             if not (copy / package / "__init__.py").is_file():
                 leave = shutil.ignore_patterns("__pycache__")
@@ -105,6 +111,11 @@ def staged(folder: Path) -> Iterator[Path]:
 
 def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _hidden(inside: Path) -> bool:
+    """Readers of corpora pass over it: other programs' bookkeeping."""
+    return any(part.startswith((".", "_")) for part in inside.parts)
 
 
 def _ignored(folder: Path) -> list[str]:

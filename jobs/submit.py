@@ -21,8 +21,9 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
-from jobs.arguments import as_sent, check_corpora, check_options, check_out, is_yaml, out_of
+from jobs.arguments import as_sent, check_options, check_out, is_yaml, out_of
 from jobs.following import follow
+from jobs.inputs import check_inputs
 from jobs.packing import check_size, staged
 from xalign_dist.errors import ConfigError, ResourceError, XalignError
 from xalign_dist.runtime.session import AUTHENTICATE
@@ -101,7 +102,7 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
     was stopped is started again under the next number; it continues from its run directory.
 
     Raises:
-        ConfigError: the folder is too large to be sent, or a config names texts that are not sent.
+        ConfigError: the folder is too large to be sent, or the job reads files that are not sent.
         ResourceError: the cluster refuses the job.
     """
     attempts = _attempts(client, request.name)
@@ -110,7 +111,7 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
         if attempts[last].status not in {JobStatus.FAILED, JobStatus.STOPPED}:
             return _numbered(request.name, last), False
     check_size(request.folder)
-    check_corpora(request.folder, request.configs)
+    check_inputs(request.verb, request.arguments, request.folder)
     wanted = _numbered(request.name, max(attempts, default=0) + 1)
     # A head that has only just started, or is very busy, has no agent that would take a job.
     patient = Retrying(
@@ -176,12 +177,13 @@ def parse(argv: Sequence[str]) -> Order:
     Raises:
         ConfigError: a label is not key=value, --out is missing or relative, or a config is not in the
             current folder.
+        OutputError: --out is a URI, and the verb writes to file systems only.
     """
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
     parser.add_argument("verb", choices=VERBS)
     parser.add_argument("--address", default="http://127.0.0.1:8265", help="the cluster's dashboard")
     parser.add_argument("--cpus", type=float, default=DRIVER_CPUS, help="CPUs reserved for the driver")
-    parser.add_argument("--memory-gb", type=float, default=None, help="memory reserved for the driver")
+    parser.add_argument("--memory-gb", type=float, default=None, help="GiB reserved for the driver")
     parser.add_argument(
         "--label",
         action="append",
@@ -198,7 +200,7 @@ def parse(argv: Sequence[str]) -> Order:
     if len(labels) != len(own.label):
         raise ConfigError(f"--label {own.label} is not key=value", "write --label xalign/pool=data")
     check_options(own.verb, rest, [o for action in parser._actions for o in action.option_strings])
-    check_out(out_of(rest))
+    check_out(own.verb, out_of(rest))
     folder = Path.cwd()
     rest = [as_sent(argument, folder) for argument in rest]
     memory = None if own.memory_gb is None else int(own.memory_gb * 2**30)

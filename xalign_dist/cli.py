@@ -269,13 +269,11 @@ def _add_plugins(arguments: list[str]) -> None:
             app.command(name=point.name, context_settings=settings)(loaded)
 
 
-def options_of(verb: str) -> set[str]:
-    """Every option of ``verb``, as typed: ``--out``."""
+def command_of(verb: str) -> Any:
+    """The click command of ``verb``, with its parameters."""
     _add_plugins([verb])
-    group = typer.main.get_command(app)
     # Typer's annotation is of any command; with several verbs it is a group.
-    command = group.commands[verb]  # type: ignore[attr-defined]
-    return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    return typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`xalign run` to an S3 server that fails every tenth request: killed, moved to another machine, finished."""
+"""`xalign run` and `train` to an S3 server: killed, moved to another machine, finished."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import django
 import pytest
@@ -22,7 +23,7 @@ from xalign_dist.training.telemetry import read_telemetry
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(1200)]
 
 LAYER = "builtin:e5-small?layers=1"
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "corpora": [{"path": "pairs.jsonl", "source": "tiny"}],
     "encoder": {"model": LAYER},
     "scoring": {"reference": LAYER},
@@ -49,12 +50,14 @@ def place(tmp_path) -> Path:
     return tmp_path
 
 
-def start(place: Path, server: Server, cache: str, out: str) -> subprocess.Popen[bytes]:
+def start(
+    place: Path, server: Server, cache: str, out: str, verb: tuple[str, ...] = ("run", "c.yaml")
+) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **server.environment, "XDG_CACHE_HOME": str(place / cache)}
     # Two runs train side by side: threads that wait for each other's cores made them many times slower.
     environment["OMP_NUM_THREADS"] = "1"
     return subprocess.Popen(
-        [sys.executable, "-m", "xalign_dist", "run", "c.yaml", "--out", out],
+        [sys.executable, "-m", "xalign_dist", *verb, "--out", out],
         cwd=place,
         env=environment,
         stdout=(place / f"{cache}.out").open("ab"),
@@ -67,6 +70,17 @@ def shown(place: Path) -> str:
     return "".join(p.read_text() for p in sorted(place.glob("*.out")))
 
 
+def until_uploaded(
+    server: Server, prefix: str, found: str, process: subprocess.Popen[bytes], place: Path
+) -> None:
+    """Wait for a checkpoint whose path holds ``found``: its manifest is uploaded last."""
+    until = time.monotonic() + 900
+    while not any(found in n and "manifest" in n for n in server.names(prefix)):
+        assert process.poll() is None, shown(place)
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
 def finished(place: Path, process: subprocess.Popen[bytes]) -> None:
     assert process.wait() == 0, shown(place)
 
@@ -76,11 +90,7 @@ def test_killed_run_goes_on_elsewhere_and_ends_as_one_that_was_not(place):
         whole = start(place, server, "unused", "local")
         server.every = 10
         first = start(place, server, "here", "s3://runs/kept")
-        until = time.monotonic() + 900
-        while not any("round=2/work/checkpoints" in n and "manifest" in n for n in server.names("kept/arms")):
-            assert first.poll() is None, shown(place)
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        until_uploaded(server, "kept/arms", "round=2/work/checkpoints", first, place)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         left = json.loads(server.read("kept/manifest.json"))["stages"]
@@ -109,3 +119,27 @@ def test_killed_run_goes_on_elsewhere_and_ends_as_one_that_was_not(place):
         assert continued == at_once
         everything = b"".join(server.read(n) for n in server.names("kept/"))
         assert b"testing-secret" not in everything + shown(place).encode()
+
+
+def test_a_killed_training_goes_on_elsewhere(place):
+    # Without the regulariser no reference is embedded: what is left is the training.
+    config = {"encoder": CONFIG["encoder"], "objective": {"regulariser": {"enabled": False}}}
+    config |= {"training": CONFIG["training"], "rounds": {"count": 1}, "runtime": CONFIG["runtime"]}
+    (place / "train.yaml").write_text(yaml.safe_dump(config))
+    verb = ("train", "train.yaml", "--pairs", "pairs.jsonl")
+    with Server().running() as server:
+        first = start(place, server, "here", "s3://runs/trained", verb)
+        until_uploaded(server, "trained/arms", "work/checkpoints", first, place)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        assert not any(n.startswith("trained/model/") for n in server.names("trained")), "killed too late"
+        (place / "left.jsonl").write_bytes(server.read("trained/telemetry/adaptive.jsonl"))
+
+        finished(place, start(place, server, "elsewhere", "s3://runs/trained", verb))
+        assert "all of it is at s3://runs/trained" in (place / "elsewhere.out").read_text()
+        assert "trained/model/model.safetensors" in server.names("trained")
+        (place / "all.jsonl").write_bytes(server.read("trained/telemetry/adaptive.jsonl"))
+    left, rows = read_telemetry(place / "left.jsonl"), read_telemetry(place / "all.jsonl")
+    assert [r["step"] for r in rows] == list(range(1, CONFIG["training"]["steps"] + 1))
+    # With their times: the steps up to the first checkpoint were not done again.
+    assert rows[:10] == left[:10]

@@ -7,12 +7,19 @@ session: tests that come later have to find no Ray connected.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
+from ray.job_submission import JobSubmissionClient
+from ray_head import ray_head
+
+from jobs.submit import connect
 
 
 @pytest.fixture(scope="package")
@@ -31,3 +38,18 @@ def ray_session() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[JobSubmissionClient]:
+    """A head of the module's own, since jobs need a dashboard. Token authentication is on."""
+    # The token that `ray get-auth-token --generate` made, or a test's ray.init() before this one.
+    home = Path.home() / ".ray" / "auth_token"
+    if not home.exists():
+        home.parent.mkdir(mode=0o700, exist_ok=True)
+        home.write_text(secrets.token_hex(32))
+        home.chmod(0o600)
+    # Jobs are started as `python -m jobs.VERB`: with this python.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with ray_head({"RAY_AUTH_MODE": "token", "PATH": path}) as head:
+        yield connect(head.dashboard)

@@ -60,8 +60,8 @@ def test_a_driver_brings_a_node_that_may_not_be_taken_back_and_leaves_none(tmp_p
     (tmp_path / "code" / "job.py").write_text(JOB)
     request = _Shell("run", ("--out", "/runs/at-rest"), labels=SAFE, folder=tmp_path / "code")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # By name spot comes first, and it has the larger nodes.
-    groups = {"a-spot": ({"CPU": 4}, 2), "data": ({"CPU": 2}, 2)}
+    # The autoscaler would take spot, whose nodes fit more closely.
+    groups = {"a-spot": ({"CPU": 1}, 2), "data": ({"CPU": 2}, 2)}
     markets = {"a-spot": {MARKET: "spot"}, "data": {MARKET: "on-demand"}}
     file = tmp_path / "nodes.jsonl"
     with autoscaling_head(groups, 6, markets, {"PATH": path}) as head, _watched(head.address, file):

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
+import re
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from ray_head import ray_head, ray_node
 from jobs.following import follow
 from jobs.packing import LIMIT_BYTES
 from jobs.submit import SAFE, Submission, _existing, connect, submit
-from xalign_dist.errors import ConfigError
 
 pytestmark = pytest.mark.ray
 
+REPO = Path(__file__).parents[2]
 LAYER = "builtin:e5-small?layers=1"
 GERMAN = Path(django.__file__).parent / "contrib" / "admin" / "locale" / "de" / "LC_MESSAGES" / "django.po"
 CONFIG: dict[str, Any] = {
@@ -43,21 +43,6 @@ class _Shell(Submission):
     @property
     def entrypoint(self) -> str:
         return "python job.py"
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobSubmissionClient]:
-    """A head of its own, since jobs need a dashboard. Token authentication is on."""
-    # The token that `ray get-auth-token --generate` made, or a test's ray.init() before this one.
-    home = Path.home() / ".ray" / "auth_token"
-    if not home.exists():
-        home.parent.mkdir(mode=0o700, exist_ok=True)
-        home.write_text(secrets.token_hex(32))
-        home.chmod(0o600)
-    # Jobs are started as `python -m jobs.VERB`: with this python.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with ray_head({"RAY_AUTH_MODE": "token", "PATH": path}) as head:
-        yield connect(head.dashboard)
 
 
 def test_twice_attaches_and_a_failure_is_started_again(
@@ -94,13 +79,42 @@ def test_twice_attaches_and_a_failure_is_started_again(
     assert (shown["verb"], shown["run_directory"]) == ("run", "runs/one")
 
 
-def test_too_much_is_refused_before_anything_is_sent(client: JobSubmissionClient, tmp_path: Path) -> None:
-    with (tmp_path / "movie.bin").open("wb") as file:
-        file.truncate(LIMIT_BYTES + 1)
-    request = _Shell("run", ("--out", "/runs/large"), folder=tmp_path)
-    with pytest.raises(ConfigError, match=r"movie\.bin \(200\.0 MiB\)"):
-        submit(client, request)
-    assert not any((job.submission_id or "").startswith(request.name) for job in client.list_jobs())
+@pytest.mark.parametrize(
+    ("arguments", "more", "said"),
+    [
+        (["run", "--out", "/runs/large"], {}, r"movie\.bin \(200\.0 MiB\)"),
+        (
+            ["score", "--pairs", "texts.parquet", "--out", "/runs/scored"],
+            {},
+            r"would not find texts\.parquet",
+        ),
+        (["sweep", "c.yaml", "s.yaml", "--out", "s3://bucket/runs/one"], {}, "writes to a file system"),
+        (["run", "--out", "/runs/one", "--address", "http://127.0.0.1:9"], {}, "no job server at"),
+        (["run", "--out", "/runs/one"], {"RAY_AUTH_TOKEN": "d" * 64}, "refuses the token"),
+    ],
+    ids=["large", "inputs", "uri", "address", "token"],
+)
+def test_a_refusal_comes_soon_and_nothing_is_sent(
+    client: JobSubmissionClient, tmp_path: Path, arguments: list[str], more: dict[str, str], said: str
+) -> None:
+    (tmp_path / "texts.parquet").write_text("not sent")
+    if "/runs/large" in arguments:
+        with (tmp_path / "movie.bin").open("wb") as file:
+            file.truncate(LIMIT_BYTES + 1)
+    jobs = {job.submission_id for job in client.list_jobs()}
+    refused = subprocess.run(
+        [sys.executable, "-m", "jobs.submit", "--address", client.get_address(), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPO), **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert re.search(said, refused.stderr), refused.stderr
+    assert "remedy: " in refused.stderr
+    assert {job.submission_id for job in client.list_jobs()} == jobs
 
 
 def test_status_and_stop_find_the_job_and_no_secret_goes_along(

@@ -190,12 +190,19 @@ def load_suite(path: str | Path) -> Suite:
     return parse_suite(read_yaml(path), origin=str(path), folder=Path(path).parent)
 
 
+def tables_of(path: str | Path) -> list[str]:
+    """The tables that a suite file names, as written there: relative, with their variables.
+
+    Raises:
+        ConfigError: as of :func:`load_suite`, but for variables.
+    """
+    suite = _validated(read_yaml(path), str(path))
+    return [table.path for task in suite.tasks for table in task.data.values()]
+
+
 def parse_suite(data: dict[str, Any], origin: str = "suite", folder: Path | None = None) -> Suite:
     """Validate a plain mapping; ``folder`` is what relative paths are relative to."""
-    try:
-        suite = Suite.model_validate(data)
-    except ValidationError as err:
-        raise _explain(err, origin) from None
+    suite = _validated(data, origin)
     tasks = [
         task.model_copy(
             update={
@@ -208,6 +215,13 @@ def parse_suite(data: dict[str, Any], origin: str = "suite", folder: Path | None
         for task in suite.tasks
     ]
     return suite.model_copy(update={"tasks": tasks})
+
+
+def _validated(data: dict[str, Any], origin: str) -> Suite:
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as err:
+        raise _explain(err, origin) from None
 
 
 def _resolve(path: str, folder: Path | None, origin: str) -> str:

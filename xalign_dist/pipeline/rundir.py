@@ -18,6 +18,9 @@ from xalign_dist.errors import OutputError
 # Settings that change how a run is carried out but not what it computes.
 _OPERATIONAL = ("runtime", "tracking")
 
+ON_STORES = ("run", "train")
+"""Verbs whose ``--out`` may be a URI; the others call :func:`local_only`."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
