@@ -39,9 +39,9 @@ def autoscaling_head(
 ) -> Iterator[Head]:
     """A head that takes no work, and ``groups`` (resources of a node, most nodes) that start at zero nodes.
 
-    A group's nodes have the label xalign/pool=NAME, and those of ``more``. Ray's own AutoscalingCluster cannot be used: it needs
-    a file that is not in the wheel, and ends every Ray on the machine. Named as an external provider, the
-    fake one needs no such file.
+    A group's nodes have the label xalign/pool=NAME, and those of ``more``. Ray's own AutoscalingCluster
+    cannot be used: it needs a file that is not in the wheel, and ends every Ray on the machine. Named as an
+    external provider, the fake one needs no such file.
     """
     host, (port,) = get_node_ip_address(), free_ports(1)
     config = {

@@ -1,4 +1,4 @@
-"""A job on a cluster at rest: the autoscaler brings a node for its driver, none of spot, and takes it away."""
+"""A job on a cluster at rest: a node comes for its driver, none of spot, and goes when it has ended."""
 
 from __future__ import annotations
 
