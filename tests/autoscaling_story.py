@@ -145,6 +145,28 @@ def training(address: str, home: Path) -> None:
     say("trained", steps=result.steps)
 
 
+def gpu_training(address: str, home: Path) -> None:
+    """A worker with a GPU: the group's nodes say that they have one, and torch finds none on them."""
+    from training_world import elastic_job
+
+    from xalign_dist.config import RuntimeConfig
+    from xalign_dist.errors import XalignError
+    from xalign_dist.runtime.session import ray_session
+    from xalign_dist.runtime.train import train
+
+    labels = {"xalign/pool": "train"}
+    runtime = RuntimeConfig(
+        address=address, train_workers=1, gpus_per_worker=1, node_labels=labels, max_failures=0
+    )
+    job = elastic_job(home, "on-gpus", STEPS)
+    with ray_session(runtime, str(home / "ray.log"), trains=True):
+        started = time.monotonic()
+        try:
+            train(job, runtime, str(home / "ray"), say=lambda text: say("said", text=text))
+        except XalignError as err:
+            say("failed", text=f"{type(err).__name__}: {err}", seconds=time.monotonic() - started)
+
+
 def refused(address: str) -> None:
     """More than the groups may ever have."""
     from xalign_dist.config import RuntimeConfig
@@ -172,7 +194,7 @@ def main(address: str, home: Path) -> None:
     try:
         refused(address)
         say("begin")
-        for part in (mining, embedding, large_index, gpus, training):
+        for part in (mining, embedding, large_index, gpus, training, gpu_training):
             part(address, home)
             say("empty", after=part.__name__, well=emptied(address, 90))
     finally:

@@ -141,3 +141,20 @@ def test_training_waits_for_its_nodes_says_so_and_leaves_none(story: list[dict[s
     assert any(text.startswith("training has 2 x (1 CPU)") for text in said)
     assert {"what": "trained", "steps": 60} in story
     assert {"what": "empty", "after": "training", "well": True} in story
+
+
+def test_training_on_gpus_waits_for_its_group_and_says_where_torch_finds_none(
+    story: list[dict[str, Any]],
+) -> None:
+    events = _part(story, "training", "gpu_training")
+    said = [event["text"] for event in events if event["what"] == "said"]
+    asked = r"training waits for 1 x \(1 CPU, 1 GPU\) on nodes with xalign/pool=train: "
+    assert re.match(asked + r"the cluster has 0 of 1, to be added by group train, for \d+ s so far", said[0])
+    assert re.match(r"training has 1 x \(1 CPU, 1 GPU\) on nodes .* after \d+ s", said[-1])
+    assert _most(events, "train") == 1
+    # The node came, the worker was placed on it, and there the promised GPU is only a name.
+    failed = _one(events, "failed")
+    asks = r"ResourceError: training asks for 1 x \(1 CPU, 1 GPU\) on nodes with xalign/pool=train, "
+    assert re.match(asks + r"and torch finds no GPU on \S+\n", failed["text"]), failed["text"]
+    assert "set runtime.gpus_per_worker=0 to train on CPUs" in failed["text"]
+    assert _one(story, "empty", after="gpu_training")["well"]

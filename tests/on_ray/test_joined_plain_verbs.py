@@ -1,9 +1,10 @@
-"""Verbs on plain files that join a cluster: where its dashboard is, what is logged, and folders not seen."""
+"""Verbs that join a cluster: where its dashboard is, what is logged, and folders that it does not see."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -98,11 +99,28 @@ def test_a_folder_that_every_node_sees_is_taken_and_left_clean(told: dict[str, d
     assert told["none"]["left"] == []
 
 
-@pytest.mark.parametrize("verb", ["clean", "score", "encode", "mine"])
-def test_results_that_the_nodes_would_not_see_are_refused(told: dict[str, dict[str, Any]], verb: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "folder"),
+    [
+        *((verb, verb) for verb in ("clean", "score", "encode", "mine", "run", "train")),
+        ("sweep", "sweep/base"),
+        ("ablate", "ablate/shared"),
+    ],
+)
+def test_results_that_the_nodes_would_not_see_are_refused(
+    told: dict[str, dict[str, Any]], verb: str, folder: str
+) -> None:
     said = told[verb]["said"]
-    assert said.startswith(f"ResourceError: /proc/self/fd/900/{verb}: not seen from ")
+    assert said.startswith(f"ResourceError: /proc/self/fd/900/{folder}: not seen from ")
     assert "put --out on a file system that every node mounts" in said
+    assert told[verb]["seconds"] < 30
+
+
+def test_a_local_copy_that_the_nodes_would_not_see_is_refused(told: dict[str, dict[str, Any]]) -> None:
+    said = told["scratch"]["said"]
+    assert re.match(r"ResourceError: /proc/self/fd/900/scratch/one-\w+: not seen from ", said), said
+    assert "set runtime.scratch to a folder on a file system that every node mounts" in said
+    assert told["scratch"]["seconds"] < 30
 
 
 def test_a_model_that_the_nodes_would_not_see_is_refused(told: dict[str, dict[str, Any]]) -> None:

@@ -74,13 +74,13 @@ class Screen:
         name: str | None = None,
         counts: Mapping[str, Any] | None = None,
     ) -> Iterator[Advance]:
-        """Live progress on a terminal, one closing line anywhere, and events in the log.
+        """Live progress on a terminal, one closing line anywhere, events in the log, rows for Prometheus.
 
         Args:
             title: what a person reads.
             total: items that there are; None: not known.
             unit: of the items.
-            name: what the log calls the stage; None: its title.
+            name: what the log and Prometheus call the stage; None: its title.
             counts: goes into the log, as it is when the stage ends.
         """
         figures: dict[str, Any] = {}
@@ -91,6 +91,7 @@ class Screen:
                 def counted(rows: int, note: str = "") -> None:
                     nonlocal count
                     count += rows
+                    observe("xalign_rows", rows, stage=name or title)
                     figures.update({"done": count, "unit": unit} if count else {})
                     advance(rows, note)
 
@@ -165,10 +166,5 @@ def run_stage(
         return dict(manifest.stages[name]["counts"])
     counts: dict[str, Any] = {}
     with screen.stage(title, total, unit, name, counts) as advance:
-
-        def counted(rows: int, note: str = "") -> None:
-            observe("xalign_rows", rows, stage=name)
-            advance(rows, note)
-
-        counts.update(manifest.run(name, inputs, outputs, lambda: work(counted)))
+        counts.update(manifest.run(name, inputs, outputs, lambda: work(advance)))
     return counts

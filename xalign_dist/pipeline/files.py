@@ -27,13 +27,14 @@ from xalign_dist.pipeline.mine import announce, mine_pair
 from xalign_dist.pipeline.rundir import local_only
 from xalign_dist.records import ORIGIN_PARALLEL, SCORED_PAIR
 from xalign_dist.runtime.logs import EVENTS_FILE, events
+from xalign_dist.runtime.metrics import observe_noise
 from xalign_dist.runtime.resources import Resources
 from xalign_dist.runtime.scoring import embed_buckets
 from xalign_dist.runtime.search import neighbour_search, require_room, stands_alone
 from xalign_dist.runtime.session import check_visible, ray_session
 from xalign_dist.runtime.vector_store import VectorStore
 from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
-from xalign_dist.scoring import AuditEntry, write_audit
+from xalign_dist.scoring import AuditEntry, read_audit, write_audit
 from xalign_dist.scoring.stage import stage
 
 # Files of a stage that are not its result; Parquet readers pass over names with an underscore.
@@ -188,9 +189,11 @@ def score_file(
             store = embed_buckets(staged, home, job, config.runtime, resources, advance)
         with screen.stage("score", staged.rows, "pairs") as advance:
             target, seed = config.pairs.target_noise, config.seed
-            return score_stage.score_staged(
+            counts = score_stage.score_staged(
                 staged, store, identity, settings, target, folder, round_=0, seed=seed, advance=advance
             )
+        observe_noise(read_audit(folder / score_stage.AUDIT_FILE))
+        return counts
 
 
 def mine_files(

@@ -29,7 +29,7 @@ from xalign_dist.pipeline.train import (
     write_vocabulary,
 )
 from xalign_dist.pipeline.truth import Truth
-from xalign_dist.runtime.metrics import observe
+from xalign_dist.runtime.metrics import observe_noise
 from xalign_dist.runtime.vector_store import VectorStore
 from xalign_dist.runtime.vectors import EmbedJob, embed_corpus, open_embedded
 from xalign_dist.scoring import AuditEntry, read_audit, write_audit
@@ -89,12 +89,8 @@ def embed(context: RunContext, corpus: Corpus, model: str, title: str) -> Vector
         return there
     with context.screen.stage(title, len(texts), "texts") as advance:
 
-        def counted(rows: int) -> None:
-            observe("xalign_rows", rows, stage=title)
-            advance(rows)
-
         def work() -> dict[str, object]:
-            embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources, counted)
+            embed_corpus(texts, job, str(context.run.vectors), config.runtime, context.resources, advance)
             return {"texts": len(texts)}
 
         context.manifest.run(title, digest(job.fingerprint(), texts), [context.run.vectors], work)
@@ -129,10 +125,7 @@ def find_pairs(
     _score(context, corpus, vectors, number)
     _mine(context, corpus, vectors, second, number)
     entries = [e for part in ("parallel", "mined") for e in _audit_of(home / part)]
-    for entry in entries:
-        if entry.noise_estimated is not None:
-            tags = {"src_lang": entry.src_lang, "tgt_lang": entry.tgt_lang, "source": entry.source}
-            observe("xalign_noise_share", entry.noise_estimated, **tags)
+    observe_noise(entries)
     write_audit(entries, home / "audit.json")
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import ray
 from ray.util.metrics import Counter, Gauge
 
+from xalign_dist.scoring import AuditEntry
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -67,6 +69,14 @@ def observe_step(record: Mapping[str, Any]) -> None:
     for key, name in _OF_A_STEP.items():
         if key in record:
             observe(name, float(record[key]))
+
+
+def observe_noise(entries: Iterable[AuditEntry]) -> None:
+    """The estimated noise of each group that has one."""
+    for entry in entries:
+        if entry.noise_estimated is not None:
+            tags = {"src_lang": entry.src_lang, "tgt_lang": entry.tgt_lang, "source": entry.source}
+            observe("xalign_noise_share", entry.noise_estimated, **tags)
 
 
 def observe_shards(rows: Iterable[int]) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xalign_dist.config import RuntimeConfig
-from xalign_dist.errors import ConfigError, Preempted, StageError, XalignError
+from xalign_dist.errors import ConfigError, Preempted, ResourceError, StageError, XalignError
 from xalign_dist.runtime.channel import Channel, ToDriver, relay
 from xalign_dist.runtime.demand import Demand, training_demand
 from xalign_dist.runtime.metrics import observe_step
@@ -35,6 +37,7 @@ _log = logging.getLogger(__name__)
 _PLACE_SECONDS = "15"
 #: How often Ray Train looks whether an elastic job can have more workers.
 GROW_SECONDS = 60.0
+_PROBE_SECONDS, _FREED_SECONDS = 60.0, 10.0
 #: glibc gives a thread that is not the first (Ray Train's) an arena that returns large blocks to the system
 #: and fetches them again at every step: a fifth of the step in page faults. These keep them.
 KEEP_MEMORY = {
@@ -66,7 +69,7 @@ def train(
 
     Raises:
         Preempted: SIGTERM came; the same command continues.
-        ResourceError: the cluster can never give the workers.
+        ResourceError: the cluster can never give the workers, or torch finds no GPU where they ran.
         XalignError: what :func:`run_training` raises, as it was raised in the worker.
         StageError: the worker group failed more than ``runtime.max_failures`` times.
     """
@@ -104,11 +107,51 @@ def train(
     if error is not None:
         raise error
     if failure is not None or result is None:
+        _check_gpu(demand)
         raise StageError(
             f"training failed on the cluster: {_reason(failure)}",
             "look into the Ray logs of the workers; the same command continues from the last checkpoint",
         ) from failure
     return result
+
+
+def _check_gpu(demand: Demand) -> None:
+    """After a failure: whether torch finds the GPUs that the nodes promise; what it raises names only NCCL.
+
+    Raises:
+        ResourceError: it finds none.
+    """
+    share, labels = demand.resources.get("GPU", 0.0), dict(demand.labels)
+    if not share or not _freed(share):
+        return
+    asked = _torch_finds_gpu.options(num_gpus=share, label_selector=labels or None).remote()
+    try:
+        where = ray.get(asked, timeout=_PROBE_SECONDS)
+    except (RayError, TimeoutError):
+        ray.cancel(asked, force=True)
+        return  # a node that went away or is taken says nothing about its GPUs
+    if where is not None:
+        raise ResourceError(
+            f"training asks for {demand}, and torch finds no GPU on {where}",
+            "give its group machines with GPUs and their driver, and a torch built for CUDA (target cuda of "
+            "cluster/Dockerfile); or set runtime.gpus_per_worker=0 to train on CPUs",
+        )
+
+
+def _freed(share: float) -> bool:
+    """Whether the workers leave their GPUs soon: to ask before would make the autoscaler add a node."""
+    deadline = time.monotonic() + _FREED_SECONDS
+    while ray.available_resources().get("GPU", 0.0) < share:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _torch_finds_gpu() -> str | None:
+    """None, or this node's address where torch finds none."""
+    return None if torch.cuda.is_available() else str(ray.util.get_node_ip_address())
 
 
 def scaling(runtime: RuntimeConfig, demand: Demand) -> ScalingConfig:
