@@ -13,7 +13,8 @@ import numpy as np
 from xalign_dist.corpora.languages import normalize_language
 from xalign_dist.evaluation.metrics import counts_for, group_of
 from xalign_dist.evaluation.scores import ItemScores
-from xalign_dist.evaluation.significance import crossed_bootstrap, holm
+from xalign_dist.evaluation.seeds import crossed_bootstrap
+from xalign_dist.evaluation.significance import holm
 
 RESAMPLES = 10_000
 Groups = dict[str, frozenset[str]]

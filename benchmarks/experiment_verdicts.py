@@ -11,7 +11,8 @@ from scipy.stats import t as student
 
 from tuning.components import FULL, INFONCE
 from xalign_dist.evaluation.scores import Float64
-from xalign_dist.evaluation.significance import crossed_draws, holm, percentile_interval, two_sided_p
+from xalign_dist.evaluation.seeds import crossed_draws
+from xalign_dist.evaluation.significance import holm, percentile_interval, two_sided_p
 
 LEVEL = 0.05
 WITHOUT = "without "

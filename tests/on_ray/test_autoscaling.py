@@ -151,7 +151,8 @@ def test_training_on_gpus_waits_for_its_group_and_says_where_torch_finds_none(
     asked = r"training waits for 1 x \(1 CPU, 1 GPU\) on nodes with xalign/pool=train: "
     assert re.match(asked + r"the cluster has 0 of 1, to be added by group train, for \d+ s so far", said[0])
     assert re.match(r"training has 1 x \(1 CPU, 1 GPU\) on nodes .* after \d+ s", said[-1])
-    assert _most(events, "train") == 1
+    # One for the worker; as it is slow to leave, the question why it failed may bring another.
+    assert 1 <= _most(events, "train") <= 2
     # The node came, the worker was placed on it, and there the promised GPU is only a name.
     failed = _one(events, "failed")
     asks = r"ResourceError: training asks for 1 x \(1 CPU, 1 GPU\) on nodes with xalign/pool=train, "

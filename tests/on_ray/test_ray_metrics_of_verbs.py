@@ -25,6 +25,8 @@ import yaml
 from ray_head import Head, free_ports, ray_head
 from training_world import pairs, write_model
 
+from xalign_dist.runtime.metrics import FIGURES
+
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
 
 OPEN = {"RAY_AUTH_MODE": "disabled"}
@@ -185,6 +187,12 @@ def _training(offered: Offered, out: Path) -> None:
     assert min(offered.alone("pairs_per_second")) > 0
     for share in ("data_wait_share", "padding_share", "batch_accuracy"):
         assert all(0 <= value <= 1 for value in offered.alone(share)), share
+
+
+def test_a_run_reports_every_figure_of_the_dashboard(run: Offered) -> None:
+    shown = {name for name, series in run.seen.items() if any(series.values())}
+    wanted = {name + "_total" * figure.grows for name, figure in FIGURES.items()}
+    assert {f"xalign_{name}" for name in shown} == wanted
 
 
 def test_a_run_reports_the_rows_of_every_stage(run: Offered, home: Path) -> None:

@@ -13,13 +13,8 @@ from xalign_dist.errors import ConfigError
 from xalign_dist.evaluation.metrics import GROUP_NAMES, lower_is_better
 from xalign_dist.evaluation.run import EvaluationResult
 from xalign_dist.evaluation.scores import MIN_TEST_ITEMS, ItemScores
-from xalign_dist.evaluation.significance import (
-    crossed_bootstrap,
-    holm,
-    paired_interval,
-    paired_permutation,
-    same_items,
-)
+from xalign_dist.evaluation.seeds import crossed_bootstrap
+from xalign_dist.evaluation.significance import holm, paired_interval, paired_permutation, same_items
 
 FINEST_PER_ROW = 40
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals, paired permutation tests, Holm's correction, seeds as their own level.
+"""Bootstrap intervals, paired permutation tests, Holm's correction; seeds are in :mod:`.seeds`.
 
 Items that stand or fall together (one message in eleven languages, both directions of one
 pair) share a cluster id and are resampled as one; resampling items as if they were
@@ -39,8 +39,8 @@ def bootstrap_interval(
     Raises:
         DataError: no items.
     """
-    sums_CLK = _sums(parts)
-    draws_B1 = _bootstrap([sums_CLK], parts[0].reduce, resamples, seed)
+    sums_CLK = cluster_tables(parts)
+    draws_B1 = bootstrap_draws([sums_CLK], parts[0].reduce, resamples, seed)
     return percentile_interval(draws_B1[:, 0], confidence)
 
 
@@ -58,7 +58,7 @@ def paired_interval(
         DataError: the two do not have the same clusters.
     """
     a_CLK, b_CLK = _paired_sums(ours, theirs)
-    draws_B2 = _bootstrap([a_CLK, b_CLK], ours[0].reduce, resamples, seed)
+    draws_B2 = bootstrap_draws([a_CLK, b_CLK], ours[0].reduce, resamples, seed)
     return percentile_interval(draws_B2[:, 0] - draws_B2[:, 1], confidence)
 
 
@@ -112,17 +112,13 @@ def _count_extreme(
     middle_LK = (a_CLK + b_CLK).sum(axis=0) / 2
     half_CLK = (a_CLK - b_CLK)[differs_C] / 2
     flat = half_CLK.reshape(len(half_CLK), -1)
-    observed = float(
-        np.abs(_mean_metric(a_CLK.sum(axis=0), reduce) - _mean_metric(b_CLK.sum(axis=0), reduce))
-    )
+    observed = float(np.abs(mean_metric(a_CLK.sum(axis=0), reduce) - mean_metric(b_CLK.sum(axis=0), reduce)))
     # Equal up to rounding counts as equal: sums in another order differ in the last bits.
     limit = observed - 1e-12 * max(1.0, observed)
     extreme = total = 0
     for signs_PC in signs:
         shift_PLK = (signs_PC @ flat).reshape(-1, *half_CLK.shape[1:])
-        statistic_P = _mean_metric(middle_LK + shift_PLK, reduce) - _mean_metric(
-            middle_LK - shift_PLK, reduce
-        )
+        statistic_P = mean_metric(middle_LK + shift_PLK, reduce) - mean_metric(middle_LK - shift_PLK, reduce)
         extreme += int((np.abs(statistic_P) >= limit).sum())
         total += len(signs_PC)
     return extreme, total
@@ -133,78 +129,6 @@ def holm(p_values: Sequence[float]) -> Float64:
     if not len(p_values):
         return np.zeros(0)
     return np.asarray(multipletests(np.asarray(p_values, np.float64), method="holm")[1], dtype=np.float64)
-
-
-def crossed_bootstrap(
-    ours: Sequence[Sequence[ItemScores]],
-    theirs: Sequence[Sequence[ItemScores]],
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float, float]:
-    """Difference over several training seeds: seeds and items are both resampled.
-
-    Every seed is tested on the same items, so the two levels cross: each resample draws
-    clusters and, apart from that, seeds (Owen 2007, the pigeonhole bootstrap). Few seeds make a
-    bootstrap too narrow by sqrt((S - 1) / S); their deviations are widened by the inverse. One
-    seed leaves only the items' level. p is two-sided, from the draws centred on the observed
-    difference.
-
-    Args:
-        ours: for each seed, one :class:`ItemScores` per language pair.
-        theirs: the same for the baseline, paired seed by seed (a model without training: repeated).
-        resamples: bootstrap resamples.
-        confidence: coverage.
-        seed: of the resampling.
-
-    Returns:
-        (difference, low, high, p).
-
-    Raises:
-        DataError: seeds or clusters do not match.
-    """
-    observed_2, draws_B2 = crossed_draws([ours, theirs], resamples=resamples, seed=seed)
-    difference = float(observed_2[0] - observed_2[1])
-    draws_B = draws_B2[:, 0] - draws_B2[:, 1]
-    return difference, *percentile_interval(draws_B, confidence), two_sided_p(draws_B, difference)
-
-
-def crossed_draws(
-    arms: Sequence[Sequence[Sequence[ItemScores]]], *, resamples: int = 1000, seed: int = 0, stream: int = 0
-) -> tuple[Float64, Float64]:
-    """Means of several models under the same draws of seeds and items (:func:`crossed_bootstrap`).
-
-    For what is no plain difference, such as a ratio of gains.
-
-    Args:
-        arms: for each model its seeds, for each seed one :class:`ItemScores` per language pair.
-        resamples: bootstrap resamples.
-        seed: of the resampling.
-        stream: of the items' draws: tasks of different items take different ones, and share the
-            draws of training seeds.
-
-    Returns:
-        The observed means float64 ``[A]`` and the draws float64 ``[B, A]``.
-
-    Raises:
-        DataError: the models do not have the same seeds or clusters.
-    """
-    if len({len(arm) for arm in arms}) != 1 or not arms[0]:
-        counts = " seeds against ".join(str(len(arm)) for arm in arms)
-        raise DataError(counts, "give all models the same seeds")
-    first, reduce, seeds = arms[0][0], arms[0][0][0].reduce, len(arms[0])
-    if not all(same_items(first, parts) for arm in arms for parts in arm):
-        raise DataError("models or seeds were not measured on the same items", "evaluate all on one suite")
-    tables = [_sums(arm[s]) for s in range(seeds) for arm in arms]
-    values_SA = np.reshape([_mean_metric(t.sum(axis=0), reduce) for t in tables], (seeds, len(arms)))
-    draws_BSA = _bootstrap(tables, reduce, resamples, seed + stream).reshape(resamples, seeds, len(arms))
-    centre_BA = draws_BSA.mean(axis=1)
-    # The third number: no slice of item draws has this stream.
-    picked_BS = np.random.default_rng([seed, 0, 1]).integers(0, seeds, (resamples, seeds))
-    seed_part_BA = np.take_along_axis(draws_BSA, picked_BS[:, :, None], axis=1).mean(axis=1) - centre_BA
-    widen = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
-    return values_SA.mean(axis=0), centre_BA + widen * seed_part_BA
 
 
 def two_sided_p(draws_B: Float64, observed: float) -> float:
@@ -220,7 +144,12 @@ def percentile_interval(draws: Float64, confidence: float) -> tuple[float, float
     return float(low), float(high)
 
 
-def _sums(parts: Sequence[ItemScores]) -> Float64:
+def cluster_tables(parts: Sequence[ItemScores]) -> Float64:
+    """Sums by cluster, ``[C, L, K]``, of L language pairs.
+
+    Raises:
+        DataError: a language pair has no items.
+    """
     if not parts or any(len(p) == 0 for p in parts):
         raise DataError("an interval over no items", "give each language pair at least one item")
     return cluster_sums(parts)
@@ -237,10 +166,10 @@ def same_items(ours: Sequence[ItemScores], theirs: Sequence[ItemScores]) -> bool
 def _paired_sums(ours: Sequence[ItemScores], theirs: Sequence[ItemScores]) -> tuple[Float64, Float64]:
     if not same_items(ours, theirs):
         raise DataError("two models were not measured on the same items", "evaluate both on one suite")
-    return _sums(ours), _sums(theirs)
+    return cluster_tables(ours), cluster_tables(theirs)
 
 
-def _mean_metric(sums_LK: Float64, reduce: Reduce) -> Float64:
+def mean_metric(sums_LK: Float64, reduce: Reduce) -> Float64:
     """Mean over language pairs, ``[..., L, K]`` -> ``[...]``; pairs without items are left out."""
     metric = reduce_sums(sums_LK, reduce)
     present = np.isfinite(metric)
@@ -249,7 +178,7 @@ def _mean_metric(sums_LK: Float64, reduce: Reduce) -> Float64:
     return np.asarray(np.where(present.any(axis=-1), mean, np.nan))
 
 
-def _bootstrap(tables: Sequence[Float64], reduce: Reduce, resamples: int, seed: int) -> Float64:
+def bootstrap_draws(tables: Sequence[Float64], reduce: Reduce, resamples: int, seed: int) -> Float64:
     """The mean metric of each ``[C, L, K]`` table under the same draws of clusters, ``[B, tables]``."""
     clusters = len(tables[0])
     flat_CX = np.concatenate([t.reshape(clusters, -1) for t in tables], axis=1)
@@ -259,7 +188,7 @@ def _bootstrap(tables: Sequence[Float64], reduce: Reduce, resamples: int, seed: 
         sums_BX = _resample_counts(seed, number, size, clusters) @ flat_CX
         shape = (size, *tables[0].shape[1:])
         columns = [sums_BX[:, i * width : (i + 1) * width].reshape(shape) for i in range(len(tables))]
-        out.append(np.stack([_mean_metric(c, reduce) for c in columns], axis=1))
+        out.append(np.stack([mean_metric(c, reduce) for c in columns], axis=1))
     return np.concatenate(out)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +36,7 @@ _log = logging.getLogger(__name__)
 _PLACE_SECONDS = "15"
 #: How often Ray Train looks whether an elastic job can have more workers.
 GROW_SECONDS = 60.0
-_PROBE_SECONDS, _FREED_SECONDS = 60.0, 10.0
+_PROBE_SECONDS = 60.0
 #: glibc gives a thread that is not the first (Ray Train's) an arena that returns large blocks to the system
 #: and fetches them again at every step: a fifth of the step in page faults. These keep them.
 KEEP_MEMORY = {
@@ -122,7 +121,7 @@ def _check_gpu(demand: Demand) -> None:
         ResourceError: it finds none.
     """
     share, labels = demand.resources.get("GPU", 0.0), dict(demand.labels)
-    if not share or not _freed(share):
+    if not share:
         return
     asked = _torch_finds_gpu.options(num_gpus=share, label_selector=labels or None).remote()
     try:
@@ -136,16 +135,6 @@ def _check_gpu(demand: Demand) -> None:
             "give its group machines with GPUs and their driver, and a torch built for CUDA (target cuda of "
             "cluster/Dockerfile); or set runtime.gpus_per_worker=0 to train on CPUs",
         )
-
-
-def _freed(share: float) -> bool:
-    """Whether the workers leave their GPUs soon: to ask before would make the autoscaler add a node."""
-    deadline = time.monotonic() + _FREED_SECONDS
-    while ray.available_resources().get("GPU", 0.0) < share:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 @ray.remote(num_cpus=0, max_retries=0)

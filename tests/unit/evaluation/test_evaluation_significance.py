@@ -4,9 +4,9 @@ from scipy import stats
 
 from xalign_dist.errors import DataError
 from xalign_dist.evaluation.scores import ItemScores, cluster_sums
+from xalign_dist.evaluation.seeds import crossed_bootstrap
 from xalign_dist.evaluation.significance import (
     bootstrap_interval,
-    crossed_bootstrap,
     holm,
     paired_interval,
     paired_permutation,
@@ -124,9 +124,26 @@ def test_seeds_that_disagree_widen_the_interval_beyond_that_of_items():
     same = crossed_bootstrap(*seeds([0.05, 0.05, 0.05]), resamples=4000)
     apart = crossed_bootstrap(*seeds([-0.10, 0.05, 0.20]), resamples=4000)
     assert apart[0] == pytest.approx(same[0], abs=0.03)
-    assert same[3] < 0.01 < apart[3]
-    # The seeds' standard error, without the 1/S bias of a bootstrap: sd / sqrt(S).
-    assert (apart[2] - apart[1]) / 2 == pytest.approx(1.96 * 0.15 / np.sqrt(3), rel=0.25)
+    assert same[3] < 0.05 < apart[3]
+
+
+@pytest.mark.parametrize("effects", [[0.02, 0.05, 0.14], [0.02, 0.05, 0.14, 0.06, 0.09]])
+def test_where_items_add_nothing_it_is_the_t_test_over_seeds(effects):
+    expected = stats.ttest_1samp(effects, 0.0)
+    low, high = expected.confidence_interval(0.95)
+    difference, *interval, p = crossed_bootstrap(*seeds(effects, noise=0.0), resamples=100_000)
+    assert difference == pytest.approx(np.mean(effects))
+    assert interval == pytest.approx([low, high], abs=0.03 * (high - low))
+    assert p == pytest.approx(expected.pvalue, rel=0.05)
+
+
+def test_no_more_false_alarms_than_promised_where_seeds_and_items_vary():
+    rng = np.random.default_rng(0)
+    found = [
+        crossed_bootstrap(*seeds(rng.normal(scale=0.02, size=3), seed=n), resamples=300)[3] <= 0.05
+        for n in range(400)
+    ]
+    assert np.mean(found) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
 def test_one_seed_is_the_bootstrap_over_items():
