@@ -71,11 +71,15 @@ def shown(place: Path) -> str:
 
 
 def until_uploaded(
-    server: Server, prefix: str, found: str, process: subprocess.Popen[bytes], place: Path
+    server: Server, run: str, found: str, process: subprocess.Popen[bytes], place: Path
 ) -> None:
-    """Wait for a checkpoint whose path holds ``found``: its manifest is uploaded last."""
+    """Wait for a checkpoint whose path holds ``found``: it counts when ``run``'s index names it."""
     until = time.monotonic() + 900
-    while not any(found in n and "manifest" in n for n in server.names(prefix)):
+    index = f"{run}/files.json"
+    while not (
+        index in server.names(run)
+        and any(found in n and "manifest" in n for n in json.loads(server.read(index))["files"])
+    ):
         assert process.poll() is None, shown(place)
         assert time.monotonic() < until
         time.sleep(0.2)
@@ -90,7 +94,7 @@ def test_killed_run_goes_on_elsewhere_and_ends_as_one_that_was_not(place):
         whole = start(place, server, "unused", "local")
         server.every = 10
         first = start(place, server, "here", "s3://runs/kept")
-        until_uploaded(server, "kept/arms", "round=2/work/checkpoints", first, place)
+        until_uploaded(server, "kept", "round=2/work/checkpoints", first, place)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         left = json.loads(server.read("kept/manifest.json"))["stages"]
@@ -129,7 +133,7 @@ def test_a_killed_training_goes_on_elsewhere(place):
     verb = ("train", "train.yaml", "--pairs", "pairs.jsonl")
     with Server().running() as server:
         first = start(place, server, "here", "s3://runs/trained", verb)
-        until_uploaded(server, "trained/arms", "work/checkpoints", first, place)
+        until_uploaded(server, "trained", "work/checkpoints", first, place)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         assert not any(n.startswith("trained/model/") for n in server.names("trained")), "killed too late"
