@@ -79,6 +79,7 @@ def test_twice_attaches_and_a_failure_is_started_again(
     assert (shown["verb"], shown["run_directory"]) == ("run", "runs/one")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("arguments", "more", "said"),
     [

@@ -140,10 +140,10 @@ def test_where_items_add_nothing_it_is_the_t_test_over_seeds(effects):
 def test_no_more_false_alarms_than_promised_where_seeds_and_items_vary():
     rng = np.random.default_rng(0)
     found = [
-        crossed_bootstrap(*seeds(rng.normal(scale=0.02, size=3), seed=n), resamples=300)[3] <= 0.05
-        for n in range(400)
+        crossed_bootstrap(*seeds(rng.normal(scale=0.02, size=3), seed=n), resamples=200)[3] <= 0.05
+        for n in range(200)
     ]
-    assert np.mean(found) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(found) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
 
 
 def test_one_seed_is_the_bootstrap_over_items():
