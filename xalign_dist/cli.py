@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import traceback
@@ -269,6 +270,7 @@ def _add_plugins(arguments: list[str]) -> None:
             app.command(name=point.name, context_settings=settings)(loaded)
 
 
+@functools.cache
 def command_of(verb: str) -> Any:
     """The click command of ``verb``, with its parameters."""
     _add_plugins([verb])
