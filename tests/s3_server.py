@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import fsspec
+import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -89,3 +91,15 @@ class Server:
             self._server.shutdown()
             thread.join()
             self._server.server_close()
+
+
+@contextmanager
+def s3_environment() -> Iterator[Server]:
+    """A server to which this process's own fsspec goes."""
+    with Server().running() as server, pytest.MonkeyPatch.context() as patch:
+        for key, value in server.environment.items():
+            patch.setenv(key, value)
+        # s3fs keeps its instances, and with them the server of the test before.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield server
+        fsspec.get_filesystem_class("s3").clear_instance_cache()

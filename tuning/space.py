@@ -99,6 +99,8 @@ class Space(BaseModel):
         both = sorted(set(self.fixed) & set(self.parameters))
         if both:
             raise ValueError(f"{', '.join(both)}: both fixed and varied")
+        if "seed" in {*self.fixed, *self.parameters}:
+            raise ValueError("seed: the finalists get further ones (`seeds`); set the first in the config")
         return self
 
     @model_validator(mode="after")

@@ -6,12 +6,13 @@ import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.metrics import Counter, Gauge
 
-from xalign_dist.scoring import AuditEntry
+if TYPE_CHECKING:  # every worker imports this module, and scoring brings scikit-learn
+    from xalign_dist.scoring import AuditEntry
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import fsspec
 import pytest
-from s3_server import BUCKET, Server
+from s3_server import BUCKET, Server, s3_environment
 
 from xalign_dist.errors import OutputError
 from xalign_dist.pipeline.remote import Mirror
@@ -32,14 +31,9 @@ def _actions(statement: dict[str, Any]) -> set[str]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server().running() as it:
-        for key, value in it.environment.items():
-            monkeypatch.setenv(key, value)
-        # s3fs keeps its instances, and with them the server of the test before.
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+def server() -> Iterator[Server]:
+    with s3_environment() as it:
         yield it
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def _needs(method: str, address: str) -> tuple[str, str, str | None]:

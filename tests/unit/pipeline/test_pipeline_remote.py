@@ -8,7 +8,7 @@ import time
 
 import fsspec
 import pytest
-from s3_server import Server
+from s3_server import s3_environment
 
 from xalign_dist.errors import OutputError
 from xalign_dist.pipeline import remote
@@ -17,14 +17,9 @@ from xalign_dist.pipeline.remote import Mirror
 
 
 @pytest.fixture
-def server(monkeypatch):
-    with Server().running() as it:
-        for key, value in it.environment.items():
-            monkeypatch.setenv(key, value)
-        # s3fs keeps its instances, and with them the server of the test before.
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+def server():
+    with s3_environment() as it:
         yield it
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def write(mirror: Mirror, **files: str) -> None:

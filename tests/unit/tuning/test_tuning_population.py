@@ -116,7 +116,7 @@ def test_one_line_is_no_population() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["training.steps", "training.batch_pairs", "encoder.pooling", "objective.adversary.enabled", "seed",
+    ["training.steps", "training.batch_pairs", "encoder.pooling", "objective.adversary.enabled",
      "objective.adversary.hidden", "cleaning.max_chars", "training.optimizer", "pairs.test_share"],
 )  # fmt: skip
 def test_a_setting_that_shapes_the_state_is_refused(key: str) -> None:

@@ -80,6 +80,11 @@ def test_values_are_checked_on_top_of_the_base(tmp_path: Path) -> None:
         ("parameters: {seed: {grid: []}}", "at least 1"),
         ("parameters: {}", "at least 1"),
         ("{fixed: {seed: 1}, parameters: {seed: {grid: [1]}}}", "both fixed and varied"),
+        (
+            "{fixed: {seed: 1}, parameters: {training.batch_pairs: {grid: [8]}}}",
+            "the finalists get",
+        ),
+        ("parameters: {seed: {grid: [1, 2]}}", "the finalists get"),
         ("parameters: {objective.hardness.beta: {grid: [1, 2]}}", "objective.hardness is off"),
         ("{sample: 2, parameters: {seed: {grid: [1]}}}", "sample"),
     ],
